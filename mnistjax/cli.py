@@ -1,0 +1,76 @@
+"""From a dataclass to a command line, and from any failure to one line and an exit code.
+
+The one place where errors meet the user: `error: <what>: <why>. Fix: <one action>` on stderr.
+Nothing here imports jax, so usage is checked (and `--help` answers) before it loads.
+"""
+
+import contextlib
+import io
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import tyro
+
+from mnistjax.errors import MnistjaxError, UsageError
+
+
+class Config(Protocol):
+    """What `run` needs of a configuration; any dataclass with these two fits."""
+
+    @property
+    def debug(self) -> bool: ...
+    def validate(self) -> None: ...
+
+
+C = TypeVar("C", bound=Config)
+
+_BOX = re.compile(r"[╭╮╰╯│─]+")
+
+
+def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` into `config_class`, call `main` with it, and return the process's exit code.
+
+    Codes: 0 done, 1 bug, 2 usage, 3 data, 4 weights, 5 storage, 6 numerical, 7 memory,
+    130/143 interrupted (Ctrl-C / SIGTERM). `--debug` lets the traceback through.
+    """
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        config = parse(config_class, argv)
+        config.validate()
+        return main(config)
+    except KeyboardInterrupt:
+        return _complain("interrupted before the first checkpoint", 128 + signal.SIGINT, debug)
+    except MnistjaxError as error:
+        return _complain(str(error), error.exit_code, debug)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
+            return _complain("memory: none left. Fix: pass a smaller --batch-size", 7, debug)
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        fix = "Fix: run again with --debug and report the traceback as a bug"
+        return _complain(f"unexpected {what.rstrip('.')}. {fix}", 1, debug)
+
+
+def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
+    """Read the command line with tyro; what tyro prints as a box becomes a one-line `UsageError`."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config_class, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as exit_:
+        if exit_.code == 0:  # --help
+            raise
+    why, *rest = (_BOX.sub(" ", part) for part in re.split(r"\n│ ─+ │\n", said.getvalue()))
+    why = " ".join(line for line in why.splitlines()[1:])
+    meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rest))
+    fix = f"did you mean {meant.group(1)}? " if meant else ""
+    raise UsageError("command line", why.strip(), fix=f"{fix}--help lists every flag")
+
+
+def _complain(line: str, code: int, debug: bool) -> int:
+    if debug:
+        raise
+    print(f"error: {line}", file=sys.stderr)
+    return code

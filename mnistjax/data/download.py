@@ -1,0 +1,90 @@
+"""One file from the network: bounded waits, a progress bar, a verified digest, an atomic rename."""
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import requests
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mnistjax.errors import NetworkError
+
+TIMEOUT = 8.0  # seconds without an answer; name look-ups have no time-out of their own
+
+
+def download(url: str, path: Path, *, sha256: str, size: int, quiet: bool = False) -> None:
+    """Fetch `url` to `path` unless a file with that SHA-256 is there already.
+
+    A broken transfer leaves `<path>.part`, which the next call continues. Raises `NetworkError`
+    within about `TIMEOUT` seconds when nothing answers, and when the contents do not match.
+    """
+    if path.is_file() and _digest(path) == sha256:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    done = part.stat().st_size if part.is_file() else 0
+    offline = "check the network, or pass --data-dir with files you have, or --dataset digits"
+    try:
+        with _get(url, start=done) as response:
+            response.raise_for_status()
+            resumed = response.status_code == requests.codes.partial_content
+            with part.open("ab" if resumed else "wb") as file:
+                _stream(response, file, size=size, done=done if resumed else 0, quiet=quiet)
+                os.fsync(file.fileno())
+    except (requests.RequestException, TimeoutError, OSError) as error:
+        part_kept = "" if not part.is_file() else " (the part received is kept)"
+        why = f"{_reason(error)}{part_kept}"
+        raise NetworkError(f"download {url}", why, fix=offline) from error
+    if _digest(part) != sha256:
+        part.unlink()
+        raise NetworkError(f"download {url}", "contents differ from their SHA-256", fix=offline)
+    part.replace(path)
+
+
+def _get(url: str, *, start: int) -> requests.Response:
+    """`requests.get` that gives up in time even while a name is looked up."""
+    answer: list[requests.Response | Exception] = []
+
+    def ask() -> None:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            answer.append(requests.get(url, headers=headers, stream=True, timeout=TIMEOUT))
+        except Exception as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT + 1)
+    if not answer:
+        raise TimeoutError(f"no answer within {TIMEOUT:.0f} s")
+    if isinstance(answer[0], Exception):
+        raise answer[0]
+    return answer[0]
+
+
+def _stream(response: requests.Response, file, *, size: int, done: int, quiet: bool) -> None:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True, disable=quiet) as progress:
+        task = progress.add_task(f"Downloading {Path(response.url).name}", total=size)
+        progress.update(task, completed=done)
+        for chunk in response.iter_content(2**16):
+            done += len(chunk)
+            if done > size:  # an endless answer must not fill the disk
+                break
+            file.write(chunk)
+            progress.update(task, completed=done)
+    file.flush()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.HTTPError):
+        return f"the server answered {error.response.status_code}"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return str(error)

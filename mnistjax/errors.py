@@ -1,0 +1,49 @@
+"""Every way a run can be refused, as one line that says what to do, with an exit code of its own."""
+
+
+class MnistjaxError(Exception):
+    """An error for the user, not for a debugger: `<what>: <why>. Fix: <one action>`.
+
+    Args:
+      what: the thing at fault, with its name: a flag, a path.
+      why: what is wrong with it.
+      fix: one action that mends it.
+
+    >>> str(MnistjaxError("--epochs 0", "must be at least 1", fix="pass --epochs 5"))
+    '--epochs 0: must be at least 1. Fix: pass --epochs 5'
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str, *, fix: str) -> None:
+        self.what, self.why, self.fix = what, why, fix
+        one_line = " ".join(f"{what}: {why.rstrip('.')}. Fix: {fix}".split())
+        super().__init__(one_line)
+
+
+class UsageError(MnistjaxError):
+    """The command line or the configuration is wrong."""
+
+    exit_code = 2
+
+
+class DataError(MnistjaxError):
+    """A data set is missing, damaged or not what it says it is."""
+
+    exit_code = 3
+
+
+class NetworkError(DataError):
+    """A download is not to be had: no network, no answer, a broken transfer."""
+
+
+class StorageError(MnistjaxError):
+    """A run directory or checkpoint cannot be read or written."""
+
+    exit_code = 5
+
+
+class NumericalError(MnistjaxError):
+    """The loss stopped being a number."""
+
+    exit_code = 6

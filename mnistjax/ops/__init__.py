@@ -1,0 +1,1 @@
+"""Pure array functions with the fastest lowering we know."""

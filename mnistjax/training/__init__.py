@@ -1,0 +1,1 @@
+"""State, step, loop, checkpoints: pure functions made by keyword-only factories."""
