@@ -10,19 +10,23 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import tyro
 
 from mnistjax.errors import MnistjaxError, UsageError
 
 
-class Config(Protocol):
-    """What `run` needs of a configuration; any dataclass with these two fits."""
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What every command line has; its fields become flags."""
 
-    @property
-    def debug(self) -> bool: ...
-    def validate(self) -> None: ...
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for the first flag that cannot work."""
 
 
 C = TypeVar("C", bound=Config)
@@ -42,7 +46,8 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
         config.validate()
         return main(config)
     except KeyboardInterrupt:
-        return _complain("interrupted before the first checkpoint", 128 + signal.SIGINT, debug)
+        fix = "Fix: run it again, with --resume if it had begun to train"
+        return _complain(f"interrupted. {fix}", 128 + signal.SIGINT, debug)
     except MnistjaxError as error:
         return _complain(str(error), error.exit_code, debug)
     except Exception as error:
@@ -54,11 +59,16 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
 
 
 def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
-    """Read the command line with tyro; what tyro prints as a box becomes a one-line `UsageError`."""
+    """Read the command line with tyro; the box it prints becomes a one-line `UsageError`."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(config_class, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+            return tyro.cli(
+                config_class,
+                prog=f"python -m {main_module()}",
+                args=argv,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
     except SystemExit as exit_:
         if exit_.code == 0:  # --help
             raise
@@ -67,6 +77,12 @@ def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
     meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rest))
     fix = f"did you mean {meant.group(1)}? " if meant else ""
     raise UsageError("command line", why.strip(), fix=f"{fix}--help lists every flag")
+
+
+def main_module() -> str:
+    """The dotted name of the program running: what stands after `python -m`."""
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else "experiments"
 
 
 def _complain(line: str, code: int, debug: bool) -> int:

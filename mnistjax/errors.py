@@ -1,4 +1,7 @@
-"""Every way a run can be refused, as one line that says what to do, with an exit code of its own."""
+"""Every way a run can be refused: one line that says what to do, and an exit code."""
+
+import difflib
+from collections.abc import Sequence
 
 
 class MnistjaxError(Exception):
@@ -25,6 +28,19 @@ class UsageError(MnistjaxError):
     """The command line or the configuration is wrong."""
 
     exit_code = 2
+
+    @classmethod
+    def unless_in(cls, flag: str, value: str, choices: Sequence[str]) -> None:
+        """Raise if `value` is none of `choices`, naming the closest one.
+
+        >>> UsageError.unless_in("--pool", "mx", ["avg", "max"])
+        Traceback (most recent call last):
+        mnistjax.errors.UsageError: --pool mx: not one of avg, max. Fix: did you mean max?
+        """
+        if value not in choices:
+            close = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
+            fix = f"did you mean {close[0]}?" if close else "pass one of them"
+            raise cls(f"{flag} {value}", f"not one of {', '.join(choices)}", fix=fix)
 
 
 class DataError(MnistjaxError):

@@ -27,9 +27,9 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return -(-count // batch_size)
 
 
-@partial(jax.jit, static_argnames=("count", "batch_size"))
+@partial(jax.jit, static_argnames=("seed", "count", "batch_size"))
 def epoch_order(
-    seed: int, epoch: int, *, count: int, batch_size: int
+    seed: int, epoch: int | Array, *, count: int, batch_size: int
 ) -> Int32[Array, "steps batch"]:
     """A true permutation of `count` examples from (seed, epoch), in rows of `batch_size`.
 

@@ -83,7 +83,7 @@ def _digest(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code}"
     if isinstance(error, requests.ConnectionError):
         return "no connection"

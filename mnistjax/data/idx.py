@@ -53,8 +53,7 @@ def read_idx(path: Path, *, ndim: int) -> tuple[UInt8[np.ndarray, "..."], str]:
     """
     again = "delete the file and get it again"
     try:
-        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             header = file.read(4 + 4 * ndim)
             if header[:4] != bytes([0, 0, 8, ndim]) or len(header) < 4 + 4 * ndim:
                 why = f"starts with {header[:4].hex() or 'nothing'}, not 000008{ndim:02x} (IDX)"
@@ -80,7 +79,7 @@ def read_idx(path: Path, *, ndim: int) -> tuple[UInt8[np.ndarray, "..."], str]:
 
 
 def find_idx(directory: Path) -> dict[str, Path]:
-    """The IDX files in `directory` by role, whatever their usual spelling; missing ones left out."""
+    """The IDX files in `directory` by role, in either usual spelling; missing ones left out."""
     found = {}
     for role, name in FILES.items():
         for spelling in (name, name.replace("-idx", ".idx")):

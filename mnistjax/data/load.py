@@ -7,7 +7,7 @@ from mnistjax.data.dataset import Dataset
 from mnistjax.data.digits import load_digits
 from mnistjax.data.folder import class_folders, load_folder
 from mnistjax.data.idx import find_idx, load_idx
-from mnistjax.errors import DataError, NetworkError
+from mnistjax.errors import DataError, NetworkError, UsageError
 
 DATASETS = ("auto", "digits", "mnist", "fashion_mnist", "kmnist", "folder")
 
@@ -32,6 +32,7 @@ def load_dataset(
     >>> data.name, data.train.images.dtype.name, len(data.test.labels)
     ('digits', 'uint8', 360)
     """
+    UsageError.unless_in("--dataset", name, DATASETS)
     directory = None if data_dir is None else Path(data_dir).expanduser()
     if directory is not None and not directory.is_dir():
         why = "no such directory" if not directory.exists() else "not a directory"

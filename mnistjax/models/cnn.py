@@ -1,6 +1,5 @@
 """The small CNN: two convolutions, two dense layers, 225,034 parameters on 28x28x1."""
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -11,10 +10,11 @@ class CNN(nnx.Module):
     """Conv 3x3 32, pool, conv 3x3 64, pool, dense 128, dense `num_classes`; ReLU between.
 
     Maps images [batch, height, width, channels] of float32 in 0..1 to logits. Any `image_shape`
-    of at least 10x10. The network of the Keras tutorials, e.g. keras.io/examples/vision/mnist_convnet.
+    of at least 10x10.
 
+    >>> import jax.numpy as jnp
     >>> model = CNN(rngs=nnx.Rngs(0))
-    >>> model(jax.numpy.zeros((2, 28, 28, 1))).shape
+    >>> model(jnp.zeros((2, 28, 28, 1))).shape
     (2, 10)
     """
 

@@ -26,7 +26,7 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
     >>> from mnistjax.models.cnn import CNN
     >>> rows = summarise(CNN(rngs=nnx.Rngs(0)), (28, 28, 1))
     >>> rows[1]
-    LayerRow(name='conv2', kind='Conv', output=(11, 11, 64), parameters=18496, flops=4468096)
+    LayerRow(name='conv2', kind='Conv', output=(11, 11, 64), parameters=18496, flops=4468288)
     >>> sum(row.parameters for row in rows)
     225034
     """

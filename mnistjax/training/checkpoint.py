@@ -1,7 +1,7 @@
 """Checkpoints by Orbax (v1 API), wrapped here alone: 1.0 renames it, and digests will live here."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -19,6 +19,13 @@ class Saved(NamedTuple):
     extra: dict[str, Any]
 
 
+def abstract(state: TrainState) -> TrainState:
+    """Shapes, dtypes and devices of `state` without its data: outlives the donated arrays."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
+    )
+
+
 class Checkpoints:
     """The checkpoints of one run: the newest `keep` and the best by `score`.
 
@@ -30,12 +37,12 @@ class Checkpoints:
     >>> state = init_state({"w": jnp.ones(2)}, optax.sgd(0.1))
     >>> with tempfile.TemporaryDirectory() as directory, Checkpoints(Path(directory)) as saves:
     ...     saves.save(0, state, score=0.9, extra={"note": "first"})
-    ...     saves.restore(0, like=state).extra
+    ...     saves.restore(0, like=abstract(state)).extra
     {'note': 'first'}
     """
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
-        policy = _policies.AnyPreservationPolicy(
+        policy: Any = _policies.AnyPreservationPolicy(
             [
                 _policies.LatestN(keep),
                 _policies.BestN(
@@ -48,7 +55,7 @@ class Checkpoints:
         self._directory = directory
         with _storage_errors(directory):
             self._checkpointer = ocp.training.Checkpointer(
-                directory.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
+                str(directory.absolute()), preservation_policy=policy, cleanup_tmp_directories=True
             )
 
     def __enter__(self) -> "Checkpoints":
@@ -70,7 +77,7 @@ class Checkpoints:
 
         Equal scores: the later is kept. An existing checkpoint of the step is replaced.
         """
-        metrics = None if score is None else {"score": score}
+        metrics: Any = None if score is None else {"score": score}
         with _storage_errors(self._directory):
             saved = self._checkpointer.save(
                 step,
@@ -84,15 +91,11 @@ class Checkpoints:
             raise StorageError(f"{self._directory}", f"step {step} was not saved", fix=_FIX)
 
     def restore(self, step: int, *, like: TrainState) -> Saved:
-        """The checkpoint of `step`, laid out on the devices as `like` is."""
+        """The checkpoint of `step`, laid out on the devices as `like` (from `abstract`) says."""
         with _storage_errors(self._directory):
-            abstract = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
-                like,
-            )
-            state = self._checkpointer.load(step, abstract)
+            state = self._checkpointer.load(step, like)
             extra = self._checkpointer.metadata(step).custom_metadata
-        return Saved(state, dict(extra or {}))
+        return Saved(state, cast(dict[str, Any], extra or {}))
 
 
 _FIX = "check that the disk has room and the directory may be written, or pass another --output"

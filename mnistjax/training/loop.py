@@ -37,11 +37,12 @@ class EpochEnd(NamedTuple):
 
 
 class Interrupted(NamedTuple):
-    """`should_stop` said so: the state after `step`, and the metrics of its epoch so far."""
+    """`should_stop` said so: the state after `step`, and its epoch so far."""
 
     step: int
     epoch: int
     train: Metrics
+    train_seconds: float
     state: TrainState
 
 
@@ -55,25 +56,25 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int,
-    so_far: Metrics | None = None,
+    so_far: tuple[Metrics, float] = (Metrics.zero(), 0.0),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[StepEnd | EpochEnd | Interrupted]:
     """Train from `state` to the end of epoch `epochs`, yielding an event for each step and epoch.
 
     Where it starts follows from `state.step` alone, and the order of examples from (seed, epoch):
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
-    device kind and thread count. `so_far` are the metrics of an epoch resumed in its middle.
+    device kind and thread count. `so_far`: metrics and seconds of an epoch resumed in its middle.
     Metrics are fetched one step late, so the device never waits for the host.
     Raises `NumericalError` when the loss is not finite.
     """
     images, labels = on_device(train)
     steps = steps_per_epoch(len(train.labels), batch_size)
     step = int(state.step)
-    total = so_far or Metrics.zero()
+    total, seconds = so_far
     while step < epochs * steps:
         epoch, done = divmod(step, steps)
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
-        started = time.perf_counter()
+        started = time.perf_counter() - seconds
         late: Metrics | None = None
         for row in order[done:]:
             state, metrics = train_step(state, take_batch(images, labels, row))
@@ -86,13 +87,13 @@ def fit(
         assert late is not None
         total += (fetched := _finite(late, step))
         yield StepEnd(step, epoch + 1, fetched)
-        if step < (epoch + 1) * steps:
-            yield Interrupted(step, epoch + 1, total, state)
-            return
         seconds = time.perf_counter() - started
+        if step < (epoch + 1) * steps:
+            yield Interrupted(step, epoch + 1, total, seconds, state)
+            return
         scores, _ = evaluate(eval_step, state.params, validation)
         yield EpochEnd(step, epoch + 1, total, scores, seconds, state)
-        total = Metrics.zero()
+        total, seconds = Metrics.zero(), 0.0
         if should_stop():
             return
 

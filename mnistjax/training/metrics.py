@@ -1,13 +1,17 @@
 """Metrics as sums and counts: merged freely, divided once."""
 
-from typing import NamedTuple
+import operator
+from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float32, Int32
 
 
-class Metrics(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Metrics:
     """Sum of losses, number of correct answers, number of examples.
 
     Scalars: jax arrays as a step returns them, or plain numbers on the host.
@@ -17,17 +21,17 @@ class Metrics(NamedTuple):
     (0.6, 0.8667)
     """
 
-    loss_sum: Float32[Array, ""] | float
-    correct: Int32[Array, ""] | int
-    count: Int32[Array, ""] | int
+    loss_sum: Array | float
+    correct: Array | int
+    count: Array | int
 
     @staticmethod
     def zero() -> "Metrics":
         """No examples yet, on the host."""
         return Metrics(0.0, 0, 0)
 
-    def __add__(self, other: "Metrics") -> "Metrics":  # type: ignore[override]
-        return Metrics(*(mine + its for mine, its in zip(self, other, strict=True)))
+    def __add__(self, other: "Metrics") -> "Metrics":
+        return jax.tree.map(operator.add, self, other)
 
     @property
     def loss(self) -> float:

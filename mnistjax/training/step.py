@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
@@ -20,14 +22,13 @@ def make_train_step(
     apply_fn: ApplyFn,
     tx: optax.GradientTransformation,
     preprocess: Callable[[Array], Array] = to_unit,
-) -> TrainStep:
-    """Make `train_step(state, batch) -> (state, metrics)`.
+) -> jax.stages.Wrapped:
+    """Make the jitted `train_step(state, batch) -> (state, metrics)`.
 
     The loss is the mean softmax cross-entropy over the rows that count, so a padded batch gives
     the update of the smaller one. `preprocess` turns raw uint8 pixels into what `apply_fn` wants,
     inside jit. The state passed in is donated: use the one returned.
 
-    >>> import jax.numpy as jnp
     >>> from mnistjax.training.state import init_state
     >>> tx = optax.sgd(0.1)
     >>> linear = lambda params, images: images.reshape(len(images), -1) @ params["w"]
@@ -43,11 +44,11 @@ def make_train_step(
         def loss_fn(params: Params) -> tuple[Array, Metrics]:
             logits = apply_fn(params, preprocess(batch.images))
             metrics = measure(logits, batch.labels, batch.mask)
-            return metrics.loss_sum / metrics.count, metrics
+            return jnp.asarray(metrics.loss_sum / metrics.count), metrics
 
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, cast(Params, params), opt_state), metrics
 
     return train_step

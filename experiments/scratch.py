@@ -1,0 +1,55 @@
+"""Train the small CNN from scratch.
+
+python -m experiments.scratch                                 MNIST, or the bundled digits
+python -m experiments.scratch --data-dir DIR                  your IDX files or image folders
+"""
+
+import sys
+from dataclasses import dataclass
+
+from experiments.config import RunConfig
+from mnistjax import cli
+from mnistjax.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchConfig(RunConfig):
+    """Train a small CNN from scratch and write a report."""
+
+    image_size: int = 28
+    """Side of the square that images of a folder are resized to, at least 10."""
+    color: bool = False
+    """Keep the colours of images of a folder."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for the first flag that cannot work."""
+        super().validate()
+        if self.image_size < 10:
+            why = "the two poolings need at least 10"
+            raise UsageError(f"--image-size {self.image_size}", why, fix="pass --image-size 28")
+
+
+def main(config: ScratchConfig) -> int:
+    """Run the experiment; the exit code is 0, or 128 + the signal that stopped it."""
+    directory = config.run_directory("scratch")
+
+    # Only now the seconds of importing jax: a wrong flag has been answered already.
+    import optax
+    from flax import nnx
+
+    from experiments.run import load_data, train_and_report
+    from mnistjax.models.cnn import CNN
+
+    data = load_data(config, image_size=config.image_size, color=config.color)
+    model = CNN(
+        image_shape=data.image_shape,
+        num_classes=len(data.class_names),
+        rngs=nnx.Rngs(config.seed),
+    )
+    return train_and_report(
+        "scratch", config, directory, data, model, tx=optax.adam(config.learning_rate)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(ScratchConfig, main))

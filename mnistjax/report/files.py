@@ -1,0 +1,39 @@
+"""Small files of a run, whole or not at all; digests and versions that go into them."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` through a temporary file, so that a kill leaves the old or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2) + "\n")
+    part.replace(path)
+
+
+def params_sha256(params: Any) -> str:
+    """Digest of every leaf with its path, shape and dtype: equal only if every bit is.
+
+    >>> params_sha256({"w": np.zeros(2, np.float32)})[:8]
+    '953a73da'
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        head = f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}"
+        digest.update(head.encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide the numbers."""
+    names = ("mnistjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

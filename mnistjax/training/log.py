@@ -1,0 +1,81 @@
+"""metrics.jsonl: one JSON object per line, for steps and for epochs; TensorBoard on request."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mnistjax.errors import UsageError
+from mnistjax.training.loop import EpochEnd, StepEnd
+
+
+class MetricsLog:
+    """Append events to `<directory>/metrics.jsonl`; with `tensorboard`, to its event files too.
+
+    Opening it drops rows after step `upto` (and a torn last line), so that a resumed run has each
+    step once. Raises `UsageError` when the tensorboard extra is missing.
+    """
+
+    def __init__(self, directory: Path, *, upto: int = 0, tensorboard: bool = False) -> None:
+        self._path = directory / "metrics.jsonl"
+        self._writer = _tensorboard_writer(directory) if tensorboard else None
+        self.rows = [row for row in read_rows(self._path) if row["step"] <= upto]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        self._file = self._path.open("a")
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The epoch rows, in order."""
+        return [row for row in self.rows if row["kind"] == "epoch"]
+
+    def add(self, event: StepEnd | EpochEnd, *, images_per_second: float) -> None:
+        """Write the row of `event`; it is on disk when this returns."""
+        row: dict[str, Any] = {"kind": "step", "step": event.step, "epoch": event.epoch}
+        if isinstance(event, EpochEnd):
+            row |= {"kind": "epoch"}
+            row |= {"train_loss": event.train.loss, "train_accuracy": event.train.accuracy}
+            row |= {"val_loss": event.validation.loss, "val_accuracy": event.validation.accuracy}
+            row |= {"train_seconds": event.train_seconds}
+        else:
+            row |= {"loss": event.metrics.loss, "accuracy": event.metrics.accuracy}
+        row |= {"images_per_second": images_per_second}
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name in row.keys() - {"kind", "step", "epoch"}:
+                self._writer.add_scalar(f"{row['kind']}/{name}", row[name], event.step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def best_epoch(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch row with the lowest validation loss; of equals the later, as checkpoints keep it.
+
+    >>> best_epoch([{"epoch": 1, "val_loss": 0.2}, {"epoch": 2, "val_loss": 0.2}])["epoch"]
+    2
+    """
+    return min(reversed(epochs), key=lambda row: row["val_loss"])
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All whole rows of a metrics.jsonl; a line torn by a kill ends them."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _tensorboard_writer(directory: Path):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        fix = "pip install 'mnistjax[tensorboard]'"
+        raise UsageError("--tensorboard", "tensorboardX is not installed", fix=fix) from error
+    return SummaryWriter(str(directory / "tensorboard"))

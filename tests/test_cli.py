@@ -1,0 +1,150 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.config import RunConfig
+from experiments.scratch import ScratchConfig
+from mnistjax import cli
+from mnistjax.errors import DataError
+
+ROOT = Path(__file__).parent.parent
+
+# Command line, exit code, what the one line must say.
+REFUSED = [
+    ("--epohs 3", 2, "did you mean --epochs?"),
+    ("--epochs x", 2, "--epochs"),
+    ("--epochs", 2, "--epochs"),
+    ("--epochs 0", 2, "--epochs 0: must be at least 1"),
+    ("--batch-size -1", 2, "--batch-size -1"),
+    ("--batch-size 1.5", 2, "--batch-size"),
+    ("--train-size 0", 2, "--train-size 0"),
+    ("--keep 0", 2, "--keep 0"),
+    ("--early-stopping 0", 2, "--early-stopping 0"),
+    ("--learning-rate nan", 2, "positive number"),
+    ("--learning-rate inf", 2, "positive number"),
+    ("--learning-rate 0", 2, "positive number"),
+    ("--learning-rate fast", 2, "--learning-rate"),
+    ("--validation 1", 2, "between 0 and 1"),
+    ("--validation 0", 2, "between 0 and 1"),
+    ("--seed -1", 2, "0..4294967295"),
+    ("--seed 4294967296", 2, "0..4294967295"),
+    ("--dataset mnits", 2, "did you mean mnist?"),
+    ("--dataset fashion", 2, "did you mean fashion_mnist?"),
+    ("--dataset folder", 2, "needs --data-dir"),
+    ("--dataset digits --data-dir .", 2, "drop --data-dir"),
+    ("--platform gpuu", 2, "did you mean gpu?"),
+    ("--image-size 9", 2, "at least 10"),
+    ("surplus", 2, "surplus"),
+    ("--output {file}/x", 5, "is a file"),
+    ("--output {full}", 5, "not empty"),
+    ("--output {empty} --resume", 5, "no run to resume"),
+    ("--resume", 5, "no earlier run"),
+]
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    return {name: tmp_path / name for name in ("file", "full", "empty")}
+
+
+def files(directory):
+    return sorted(str(path) for path in directory.rglob("*"))
+
+
+@pytest.mark.parametrize(("argv", "code", "says"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_refused_in_one_line_and_nothing_left_behind(argv, code, says, places, tmp_path, capsys):
+    before = files(tmp_path)
+
+    def main(config: ScratchConfig) -> int:
+        config.run_directory("scratch")
+        raise AssertionError("was not refused")
+
+    assert cli.run(ScratchConfig, main, argv.format(**places).split()) == code
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert says in err
+    assert "Fix: " in err
+    assert out == ""
+    assert files(tmp_path) == before
+
+
+def test_bugs_end_in_one_line_with_exit_code_1(capsys):
+    def main(_: RunConfig) -> int:
+        raise KeyError("a\nb")
+
+    assert cli.run(RunConfig, main, []) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: unexpected KeyError") and err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback():
+    def main(_: RunConfig) -> int:
+        raise DataError("x", "y", fix="z")
+
+    with pytest.raises(DataError):
+        cli.run(RunConfig, main, ["--debug"])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: no")])
+def test_memory_has_an_exit_code(error, capsys):
+    def main(_: RunConfig) -> int:
+        raise error
+
+    assert cli.run(RunConfig, main, []) == 7
+    assert "--batch-size" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_training(capsys):
+    def main(_: RunConfig) -> int:
+        raise KeyboardInterrupt
+
+    assert cli.run(RunConfig, main, []) == 130
+    assert "Fix:" in capsys.readouterr().err
+
+
+def python(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_help_and_refusals_do_not_import_jax():
+    for argv in ("--help", "--epochs 0", "--dataset mnits"):
+        code = (
+            "import sys; from mnistjax import cli; from experiments.scratch import *\n"
+            f"try: cli.run(ScratchConfig, main, {argv.split()})\n"
+            "except SystemExit: pass\n"
+            "print('jax' in sys.modules)"
+        )
+        assert python(code).splitlines()[-1] == "False"
+
+
+def test_import_brings_no_heavy_library():
+    heavy = ["tensorflow_datasets", "tensorflow", "matplotlib", "sklearn"]
+    code = (
+        "import sys, mnistjax as mj; [getattr(mj, name) for name in mj.__all__]\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    assert python(code).strip() == "[]"
+
+
+def test_help_names_every_flag():
+    help_ = subprocess.run(
+        [sys.executable, "-m", "experiments.scratch", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "100"},
+    ).stdout
+    assert "python -m experiments.scratch" in help_
+    for name in ScratchConfig.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in help_

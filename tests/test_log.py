@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from mnistjax.errors import UsageError
+from mnistjax.training import log as log_module
+from mnistjax.training.log import MetricsLog, best_epoch, read_rows
+from mnistjax.training.loop import EpochEnd, StepEnd
+from mnistjax.training.metrics import Metrics
+from mnistjax.training.state import TrainState
+
+NO_STATE = TrainState(None, {}, ())  # type: ignore[arg-type]
+
+
+def write(log, steps):
+    for step in steps:
+        log.add(StepEnd(step, 1, Metrics(2.0, 1, 2)), images_per_second=10)
+
+
+def test_steps_and_epochs_are_rows(tmp_path):
+    log = MetricsLog(tmp_path)
+    write(log, [1, 2])
+    log.add(
+        EpochEnd(2, 1, Metrics(2.0, 3, 4), Metrics(1.0, 1, 2), 0.5, NO_STATE), images_per_second=8
+    )
+    log.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["kind"] for row in rows] == ["step", "step", "epoch"]
+    assert rows[0] | {"loss": 1.0, "accuracy": 0.5} == rows[0]
+    assert rows[2] | {"train_loss": 0.5, "val_loss": 0.5, "val_accuracy": 0.5} == rows[2]
+    assert log.epochs == [rows[2]]
+
+
+def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
+    log = MetricsLog(tmp_path)
+    write(log, [1, 2, 3, 4])
+    log.close()
+    log = MetricsLog(tmp_path, upto=2)
+    write(log, [3])
+    log.close()
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_a_torn_last_line_is_ignored_wherever_it_was_torn(tmp_path):
+    log = MetricsLog(tmp_path)
+    write(log, [1, 2])
+    log.close()
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text()
+    for cut in range(len(whole)):
+        path.write_text(whole[:cut])
+        assert [row["step"] for row in read_rows(path)] in ([], [1], [1, 2])
+
+
+def test_best_is_the_lowest_validation_loss():
+    rows = [{"val_loss": loss, "epoch": i} for i, loss in enumerate([0.5, 0.2, 0.3])]
+    assert best_epoch(rows)["epoch"] == 1
+
+
+def test_tensorboard_gets_the_rows(tmp_path):
+    log = MetricsLog(tmp_path, tensorboard=True)
+    write(log, [1])
+    log.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"step/loss" in events.read_bytes()
+
+
+def test_tensorboard_missing_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+    with pytest.raises(UsageError, match=r"mnistjax\[tensorboard\]"):
+        log_module.MetricsLog(tmp_path, tensorboard=True)

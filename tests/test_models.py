@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from mnistjax.models.cnn import CNN
+from mnistjax.models.functional import functional
+from mnistjax.models.summary import summarise
+from mnistjax.ops.pooling import max_pool_2x2
+
+
+def test_cnn_has_the_parameters_of_the_tutorials():
+    _, params = functional(CNN(rngs=nnx.Rngs(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 225_034
+
+
+def test_cnn_equals_the_usual_order_of_relu_and_pool():
+    model = CNN(rngs=nnx.Rngs(1))
+    images = jax.random.uniform(jax.random.key(0), (3, 28, 28, 1))
+    x = images
+    for conv in (model.conv1, model.conv2):
+        x = nnx.max_pool(nnx.relu(conv(x)), (2, 2), (2, 2))
+    usual = model.dense2(nnx.relu(model.dense1(x.reshape(3, -1))))
+    np.testing.assert_allclose(model(images), usual, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(10, 10, 1), (28, 28, 3), (33, 47, 1)])
+def test_cnn_takes_other_image_shapes(shape):
+    model = CNN(image_shape=shape, num_classes=3, rngs=nnx.Rngs(0))
+    assert model(jnp.zeros((2, *shape))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 2, 2, 1)])
+def test_max_pool_and_its_gradient_equal_flax(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+
+    def pooled(pool, x):
+        y = pool(x)
+        return jnp.sum(y * jnp.arange(y.size, dtype=x.dtype).reshape(y.shape)), y
+
+    ours, theirs = max_pool_2x2, lambda x: nnx.max_pool(x, (2, 2), (2, 2))
+    for mine, its in zip(
+        jax.value_and_grad(lambda x: pooled(ours, x), has_aux=True)(x)[0:2],
+        jax.value_and_grad(lambda x: pooled(theirs, x), has_aux=True)(x)[0:2],
+        strict=True,
+    ):
+        jax.tree.map(np.testing.assert_array_equal, mine, its)
+
+
+def test_functional_is_pure_and_leaves_the_module_usable():
+    model = CNN(rngs=nnx.Rngs(0))
+    apply_fn, params = functional(model)
+    images = jnp.ones((1, 28, 28, 1))
+    jax.jit(lambda p: jax.tree.map(jnp.negative, p), donate_argnums=0)(params)
+    again = functional(model)[1]
+    np.testing.assert_array_equal(apply_fn(again, images), model(images))
+
+
+def test_functional_refuses_state_that_is_no_parameter():
+    with pytest.raises(ValueError, match="[Ff]ilter"):
+        functional(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
+
+
+def test_summary_counts_what_the_compiler_counts():
+    model = CNN(rngs=nnx.Rngs(0))
+    rows = summarise(model, (28, 28, 1))
+    apply_fn, params = functional(model)
+    cost = jax.jit(apply_fn).lower(params, jnp.zeros((1, 28, 28, 1))).compile().cost_analysis()
+    total = sum(row.flops for row in rows)
+    assert [row.output for row in rows] == [(26, 26, 32), (11, 11, 64), (128,), (10,)]
+    assert total == pytest.approx(cost["flops"], rel=0.05)  # it adds ReLU and pooling
+
+
+def test_summary_leaves_the_model_as_it_was():
+    model = CNN(rngs=nnx.Rngs(0))
+    summarise(model, (28, 28, 1))
+    functional(model)
+    assert optax.tree.norm(nnx.to_pure_dict(nnx.state(model, nnx.Param))) > 0
