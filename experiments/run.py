@@ -122,11 +122,11 @@ def train_and_report(
             step = checkpoints.steps[-1]
             state, extra = checkpoints.restore(step, like=like)
             begun = so_far(extra)
-        log = MetricsLog(directory, upto=step, tensorboard=config.tensorboard)
         total = epochs * steps_per_epoch(len(train.labels), config.batch_size)
         display = TrainingDisplay(console, total=total, epochs=epochs, quiet=config.quiet)
         speed = _Speed(config.batch_size)
-        with StopSignals() as stop, display:
+        log = MetricsLog(directory, upto=step, tensorboard=config.tensorboard)
+        with log, StopSignals() as stop, display:
             events = fit(
                 state,
                 train_step=train_step,
@@ -154,7 +154,6 @@ def train_and_report(
                 display.show(event, images_per_second=rate)
                 if isinstance(event, EpochEnd) and _patience_over(config, log.epochs):
                     break
-        log.close()
         if stop.number is not None:
             again = f"python -m experiments.{experiment} --resume --output {directory}"
             print(f"interrupted: step {step} is saved. Fix: {again} goes on", file=sys.stderr)

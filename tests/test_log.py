@@ -18,12 +18,10 @@ def write(log, steps):
 
 
 def test_steps_and_epochs_are_rows(tmp_path):
-    log = MetricsLog(tmp_path)
-    write(log, [1, 2])
-    log.add(
-        EpochEnd(2, 1, Metrics(2.0, 3, 4), Metrics(1.0, 1, 2), 0.5, NO_STATE), images_per_second=8
-    )
-    log.close()
+    end = EpochEnd(2, 1, Metrics(2.0, 3, 4), Metrics(1.0, 1, 2), 0.5, NO_STATE)
+    with MetricsLog(tmp_path) as log:
+        write(log, [1, 2])
+        log.add(end, images_per_second=8)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["kind"] for row in rows] == ["step", "step", "epoch"]
     assert rows[0] | {"loss": 1.0, "accuracy": 0.5} == rows[0]
@@ -32,19 +30,16 @@ def test_steps_and_epochs_are_rows(tmp_path):
 
 
 def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
-    log = MetricsLog(tmp_path)
-    write(log, [1, 2, 3, 4])
-    log.close()
-    log = MetricsLog(tmp_path, upto=2)
-    write(log, [3])
-    log.close()
+    with MetricsLog(tmp_path) as log:
+        write(log, [1, 2, 3, 4])
+    with MetricsLog(tmp_path, upto=2) as log:
+        write(log, [3])
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
 
 
 def test_a_torn_last_line_is_ignored_wherever_it_was_torn(tmp_path):
-    log = MetricsLog(tmp_path)
-    write(log, [1, 2])
-    log.close()
+    with MetricsLog(tmp_path) as log:
+        write(log, [1, 2])
     path = tmp_path / "metrics.jsonl"
     whole = path.read_text()
     for cut in range(len(whole)):
@@ -58,9 +53,8 @@ def test_best_is_the_lowest_validation_loss():
 
 
 def test_tensorboard_gets_the_rows(tmp_path):
-    log = MetricsLog(tmp_path, tensorboard=True)
-    write(log, [1])
-    log.close()
+    with MetricsLog(tmp_path, tensorboard=True) as log:
+        write(log, [1])
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"step/loss" in events.read_bytes()
 

@@ -114,7 +114,9 @@ def test_the_state_is_donated(parts):
 def test_every_example_is_scored_once_whatever_the_batch(parts):
     make_state, arguments = parts
     split, params = toy(13), make_state().params
-    results = [evaluate(arguments["eval_step"], params, split, batch_size=b) for b in (1, 4, 13, 99)]
+    results = [
+        evaluate(arguments["eval_step"], params, split, batch_size=b) for b in (1, 4, 13, 99)
+    ]
     for metrics, logits in results:
         assert metrics.count == 13
         assert metrics.correct == results[0][0].correct

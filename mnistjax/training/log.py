@@ -12,7 +12,7 @@ class MetricsLog:
     """Append events to `<directory>/metrics.jsonl`; with `tensorboard`, to its event files too.
 
     Opening it drops rows after step `upto` (and a torn last line), so that a resumed run has each
-    step once. Raises `UsageError` when the tensorboard extra is missing.
+    step once. A context manager. Raises `UsageError` when the tensorboard extra is missing.
     """
 
     def __init__(self, directory: Path, *, upto: int = 0, tensorboard: bool = False) -> None:
@@ -45,8 +45,10 @@ class MetricsLog:
             for name in row.keys() - {"kind", "step", "epoch"}:
                 self._writer.add_scalar(f"{row['kind']}/{name}", row[name], event.step)
 
-    def close(self) -> None:
-        """Close the files."""
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         if self._writer is not None:
             self._writer.close()

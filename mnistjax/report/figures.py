@@ -1,0 +1,143 @@
+"""Figures by matplotlib, drawn once for paper and for a page that may be light or dark."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from mnistjax.report.scores import probabilities
+
+# Blue, orange, green of Okabe and Ito's palette for colour-blind readers; fine on white and black.
+TRAIN, VALIDATION, GOOD, BAD = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+INK = "#010203"  # becomes the page's own text colour in `to_svg`
+
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def learning_curves(epochs: list[dict[str, Any]], *, best: int) -> Figure:
+    """Loss and accuracy by epoch, training and validation; a ring marks epoch `best`."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        x = [row["epoch"] for row in epochs]
+        for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for part, label, color in (
+                ("train", "training", TRAIN),
+                ("val", "validation", VALIDATION),
+            ):
+                y = [row[f"{part}_{name}"] for row in epochs]
+                axes.plot(x, y, ".-", color=color, label=label)
+            y_best = next(row[f"val_{name}"] for row in epochs if row["epoch"] == best)
+            axes.plot(best, y_best, "o", ms=11, mfc="none", mec=VALIDATION, mew=1.5, label="best")
+            axes.set(xlabel="epoch", title=name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(alpha=0.2, color="#808080")
+            axes.legend(frameon=False)
+        return figure
+
+
+def confusion_figure(matrix: np.ndarray, class_names: tuple[str, ...]) -> Figure:
+    """Rows are the truth, columns the answers; mistakes are coloured by their number (log)."""
+    count = len(class_names)
+    side = max(4.0, min(0.42 * count + 2, 14.0))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+        axes = figure.subplots()
+        mistakes = np.ma.masked_less(matrix * (1 - np.eye(count, dtype=int)), 1)
+        top = max(int(mistakes.max() or 0) if mistakes.count() else 0, 10)
+        axes.imshow(mistakes, cmap="Oranges", norm=LogNorm(1, top * 3))
+        for (row, column), value in np.ndenumerate(matrix):
+            if value:
+                wrong = row != column
+                color = "#402000" if wrong else INK
+                weight = "normal" if wrong else "bold"
+                style = {"color": color, "fontsize": 9, "fontweight": weight}
+                axes.text(column, row, str(value), ha="center", va="center", **style)
+        names = [name if len(name) < 16 else name[:14] + "…" for name in class_names]
+        axes.set_xticks(range(count), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(count), names)
+        axes.set(xlabel="answer", ylabel="truth")
+        axes.tick_params(length=0)
+        return figure
+
+
+def most_wrong_figure(
+    images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: tuple[str, ...]
+) -> Figure:
+    """Up to 25 images, each with its truth, the answer, and the answer's probability."""
+    shares = probabilities(logits)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 8.8), layout="constrained")
+        grid = figure.subplots(5, 5).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, image, label, share in zip(grid, images, labels, shares, strict=False):
+            answer = int(share.argmax())
+            gray = image.shape[-1] == 1
+            axes.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255)
+            truth, said = class_names[label][:12], class_names[answer][:12]
+            right = answer == label
+            text = (
+                f"{truth} at {share[label]:.0%}"
+                if right
+                else f"{truth} → {said} {share[answer]:.0%}"
+            )
+            axes.set_title(text.replace("$", r"\$"), fontsize=10, color=GOOD if right else BAD)
+        return figure
+
+
+def filters_figure(kernel: np.ndarray) -> Figure:
+    """The first layer's filters [height, width, in, out]: blue below zero, red above."""
+    filters = np.moveaxis(kernel, -1, 0)[:64]
+    color = filters.shape[-1] == 3
+    largest = float(np.abs(filters).max()) or 1.0
+    columns = min(16, len(filters))
+    rows = -(-len(filters) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.62 * rows + 0.1), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, one in zip(grid, filters, strict=False):
+            shown = one / largest / 2 + 0.5 if color else one.mean(axis=-1)
+            axes.imshow(shown, cmap="RdBu_r", vmin=-largest, vmax=largest)
+        return figure
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write `figure` on white, for slides and mails."""
+    figure.savefig(path, dpi=150, facecolor="white")
+
+
+def to_svg(figure: Figure, *, salt: str) -> str:
+    """`figure` as SVG to stand in a page: text in the page's colour, no id shared with others."""
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": salt}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    for name in set(re.findall(r' id="([^"]+)"', svg)):
+        for before, after in (
+            (f'id="{name}"', f'id="{salt}-{name}"'),
+            (f'#{name}"', f'#{salt}-{name}"'),
+        ):
+            svg = svg.replace(before, after)
+        svg = svg.replace(f"url(#{name})", f"url(#{salt}-{name})")
+    return svg.replace(INK, "currentColor")

@@ -1,0 +1,75 @@
+"""report.html: one file that says how a run went, to somebody who was not there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mnistjax.data.dataset import Split
+from mnistjax.models.summary import LayerRow
+from mnistjax.report import figures
+from mnistjax.report.scores import by_class, confusion, most_wrong
+
+
+def write_report(
+    directory: Path,
+    *,
+    summary: dict[str, Any],
+    epochs: list[dict[str, Any]],
+    layers: list[LayerRow],
+    test: Split,
+    logits: np.ndarray,
+    class_names: tuple[str, ...],
+    filters: np.ndarray,
+    notice: str = "",
+) -> Path:
+    """Write `directory/report.html` and `directory/figures/*.png`; return the page's path.
+
+    `logits` are float [n, classes] in the order of `test`, `filters` the first layer's kernel
+    [height, width, in, out]. Names are escaped; the page loads nothing from anywhere.
+    """
+    worst = most_wrong(logits, test.labels)
+    drawn = {
+        "learning_curves": figures.learning_curves(epochs, best=summary["best_epoch"]),
+        "confusion": figures.confusion_figure(confusion(logits, test.labels), class_names),
+        "most_wrong": figures.most_wrong_figure(
+            test.images[worst], test.labels[worst], logits[worst], class_names
+        ),
+        "filters": figures.filters_figure(filters),
+    }
+    (directory / "figures").mkdir(exist_ok=True)
+    for name, figure in drawn.items():
+        figures.save_png(figure, directory / "figures" / f"{name}.png")
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("template.html.j2").render(
+        summary=summary,
+        wrong=int((logits.argmax(axis=1) != test.labels).sum()),
+        layers=layers,
+        classes=by_class(logits, test.labels, class_names),
+        notice=notice,
+        figure={n: Markup(figures.to_svg(f, salt=n)) for n, f in drawn.items()},
+        details=_flat(summary),
+    )
+    part, final = directory / "report.html.part", directory / "report.html"
+    part.write_text(page, encoding="utf-8")
+    part.replace(final)
+    return final
+
+
+def _flat(summary: dict[str, Any]) -> dict[str, str]:
+    rows = {}
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            rows[name] = ", ".join(f"{key} {item}" for key, item in value.items())
+        elif value not in ("", None):
+            rows[name] = f"{value:,.5g}" if isinstance(value, float) else str(value)
+    return rows

@@ -1,0 +1,62 @@
+"""What a classifier gets right and wrong, class by class and image by image."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+
+class ClassScores(NamedTuple):
+    """One class: shares in 0..1, and the number of its images."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def confusion(
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> Int[np.ndarray, "classes classes"]:
+    """How often each class (rows) was taken for each class (columns).
+
+    >>> confusion(np.array([[1.0, 0], [1, 0], [0, 1]]), np.array([0, 1, 1])).tolist()
+    [[1, 0], [1, 1]]
+    """
+    classes = np.arange(logits.shape[1])
+    return confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
+
+
+def by_class(
+    logits: Float[np.ndarray, "n classes"],
+    labels: Int[np.ndarray, " n"],
+    class_names: tuple[str, ...],
+) -> list[ClassScores]:
+    """Precision, recall, F1 and support of every class; 0 where one is not defined."""
+    columns = precision_recall_fscore_support(
+        labels, logits.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=0
+    )
+    rows = zip(class_names, *columns, strict=True)
+    return [ClassScores(n, float(p), float(r), float(f), int(s)) for n, p, r, f, s in rows]
+
+
+def probabilities(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Softmax that cannot overflow."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def most_wrong(
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], *, count: int = 25
+) -> Int[np.ndarray, " k"]:
+    """Indices of the `count` examples with the highest cross-entropy, highest first.
+
+    >>> most_wrong(np.array([[9.0, 0], [0, 9], [1, 0]]), np.array([0, 0, 0]), count=2).tolist()
+    [1, 2]
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    of_truth = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
+    losses = np.log(np.exp(shifted).sum(axis=1)) - of_truth
+    return np.argsort(-losses, kind="stable")[:count]

@@ -1,0 +1,61 @@
+import gzip
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+from mnistjax.data.idx import FILES
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, max_examples=100
+)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Nothing a test prepares reaches the user's cache."""
+    path = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MNISTJAX_CACHE", str(path))
+    return path
+
+
+@pytest.fixture
+def mnist_dir():
+    """The real MNIST, where the checkout has it beside it."""
+    path = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+    if not path.is_dir():
+        pytest.skip("real MNIST is not in ../shared/data/mnist")
+    return path
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """`array` of uint8 in the IDX format."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def tiny_arrays(seed=0):
+    """60 training and 20 test images with balanced labels, by role."""
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for part, count in (("train", 60), ("test", 20)):
+        arrays[f"{part}_images"] = random.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        arrays[f"{part}_labels"] = random.permutation(np.arange(count) % 10).astype(np.uint8)
+    return arrays
+
+
+@pytest.fixture
+def tiny_idx_dir(tmp_path):
+    """A directory with the four IDX files of `tiny_arrays`, gzipped."""
+    directory = tmp_path / "idx"
+    directory.mkdir()
+    for role, array in tiny_arrays().items():
+        (directory / f"{FILES[role]}.gz").write_bytes(gzip.compress(idx_bytes(array), mtime=0))
+    return directory
