@@ -60,7 +60,7 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
 
 def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
     """Read the command line with tyro; the box it prints becomes a one-line `UsageError`."""
-    said = io.StringIO()
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # else tyro draws in ASCII
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
@@ -72,11 +72,16 @@ def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
     except SystemExit as exit_:
         if exit_.code == 0:  # --help
             raise
-    why, *rest = (_BOX.sub(" ", part) for part in re.split(r"\n│ ─+ │\n", said.getvalue()))
+    why, *rest = (_BOX.sub(" ", part) for part in re.split(r"\n│ ─+ │\n", _read(said)))
     why = " ".join(line for line in why.splitlines()[1:])
     meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rest))
     fix = f"did you mean {meant.group(1)}? " if meant else ""
     raise UsageError("command line", why.strip(), fix=f"{fix}--help lists every flag")
+
+
+def _read(file: io.TextIOWrapper) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def main_module() -> str:

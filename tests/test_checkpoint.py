@@ -49,10 +49,10 @@ def test_a_checkpoint_without_score_is_never_the_best(tmp_path):
 
 def test_a_step_saved_again_is_replaced(tmp_path):
     with Checkpoints(tmp_path) as saves:
-        saves.save(1, make_state(1), extra={})
-        saves.save(1, make_state(2), extra={})
+        saves.save(1, make_state(1.0), extra={})
+        saves.save(1, make_state(2.0), extra={})
         state = saves.restore(1, like=abstract(make_state())).state
-    assert params_sha256(state) == params_sha256(make_state(2))
+    assert params_sha256(state) == params_sha256(make_state(2.0))
 
 
 def test_a_missing_step_is_a_storage_error(tmp_path):

@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import pytest
 
 from mnistjax.errors import UsageError
@@ -9,19 +10,19 @@ from mnistjax.training.loop import EpochEnd, StepEnd
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState
 
-NO_STATE = TrainState(None, {}, ())  # type: ignore[arg-type]
+NO_STATE = TrainState(jnp.zeros((), jnp.int32), {}, ())
 
 
 def write(log, steps):
     for step in steps:
-        log.add(StepEnd(step, 1, Metrics(2.0, 1, 2)), images_per_second=10)
+        log.add(StepEnd(step, 1, Metrics(2.0, 1, 2)), images_per_second=10.0)
 
 
 def test_steps_and_epochs_are_rows(tmp_path):
     end = EpochEnd(2, 1, Metrics(2.0, 3, 4), Metrics(1.0, 1, 2), 0.5, NO_STATE)
     with MetricsLog(tmp_path) as log:
         write(log, [1, 2])
-        log.add(end, images_per_second=8)
+        log.add(end, images_per_second=8.0)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["kind"] for row in rows] == ["step", "step", "epoch"]
     assert rows[0] | {"loss": 1.0, "accuracy": 0.5} == rows[0]

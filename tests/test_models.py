@@ -68,6 +68,7 @@ def test_summary_counts_what_the_compiler_counts():
     rows = summarise(model, (28, 28, 1))
     apply_fn, params = functional(model)
     cost = jax.jit(apply_fn).lower(params, jnp.zeros((1, 28, 28, 1))).compile().cost_analysis()
+    assert cost is not None
     total = sum(row.flops for row in rows)
     assert [row.output for row in rows] == [(26, 26, 32), (11, 11, 64), (128,), (10,)]
     assert total == pytest.approx(cost["flops"], rel=0.05)  # it adds ReLU and pooling

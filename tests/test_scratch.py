@@ -98,15 +98,16 @@ def test_resume_refuses_another_configuration(whole, capsys):
 
 
 def test_resume_refuses_other_data(whole, tmp_path, tiny_idx_dir, capsys):
-    flags = "--data-dir", str(tiny_idx_dir), "--allow-unverified-data", "--batch-size", "16"
-    assert scratch(tmp_path / "run", "--epochs", "1", "--batch-size", "16", "--quiet") == 0
-    assert scratch(tmp_path / "run", "--resume", *flags, dataset="mnist") == 5
+    flags = "--data-dir", str(tiny_idx_dir), "--allow-unverified-data"
+    same = "--batch-size", "16", "--validation", "0.5", "--quiet"
+    assert scratch(tmp_path / "run", "--epochs", "1", *same) == 0
+    assert scratch(tmp_path / "run", "--resume", *same, *flags, dataset="mnist") == 5
     assert "--dataset digits" in capsys.readouterr().err
 
 
 def test_a_batch_larger_than_the_data_leaves_nothing_behind(tmp_path, capsys):
-    assert scratch(tmp_path / "run", "--train-size", "50", "--batch-size", "128") == 2
-    assert "pass --batch-size 45" in capsys.readouterr().err
+    assert scratch(tmp_path / "run", "--train-size", "200", "--batch-size", "256") == 2
+    assert "pass --batch-size 128" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

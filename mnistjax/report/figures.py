@@ -16,7 +16,7 @@ from mnistjax.report.scores import probabilities
 TRAIN, VALIDATION, GOOD, BAD = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK = "#010203"  # becomes the page's own text colour in `to_svg`
 
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",

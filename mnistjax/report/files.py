@@ -29,7 +29,7 @@ def params_sha256(params: Any) -> str:
         array = np.asarray(leaf)
         head = f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}"
         digest.update(head.encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

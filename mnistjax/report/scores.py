@@ -36,9 +36,12 @@ def by_class(
 ) -> list[ClassScores]:
     """Precision, recall, F1 and support of every class; 0 where one is not defined."""
     columns = precision_recall_fscore_support(
-        labels, logits.argmax(axis=1), labels=np.arange(len(class_names)), zero_division=0
+        labels,
+        logits.argmax(axis=1),
+        labels=np.arange(len(class_names)),
+        zero_division=0,  # type: ignore[arg-type]
     )
-    rows = zip(class_names, *columns, strict=True)
+    rows = zip(class_names, *map(np.asarray, columns), strict=True)
     return [ClassScores(n, float(p), float(r), float(f), int(s)) for n, p, r, f, s in rows]
 
 

@@ -44,10 +44,11 @@ def make_train_step(
         def loss_fn(params: Params) -> tuple[Array, Metrics]:
             logits = apply_fn(params, preprocess(batch.images))
             metrics = measure(logits, batch.labels, batch.mask)
-            return jnp.asarray(metrics.loss_sum / metrics.count), metrics
+            return metrics.loss_sum / jnp.asarray(metrics.count, jnp.float32), metrics
 
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an int32
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, cast(Params, params), opt_state), metrics
 
