@@ -31,8 +31,6 @@ class Config:
 
 C = TypeVar("C", bound=Config)
 
-_BOX = re.compile(r"[╭╮╰╯│─]+")
-
 
 def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` into `config_class`, call `main` with it, and return the process's exit code.
@@ -60,7 +58,7 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
 
 def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
     """Read the command line with tyro; the box it prints becomes a one-line `UsageError`."""
-    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # else tyro draws in ASCII
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         with contextlib.redirect_stderr(said):
             return tyro.cli(
@@ -72,11 +70,12 @@ def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
     except SystemExit as exit_:
         if exit_.code == 0:  # --help
             raise
-    why, *rest = (_BOX.sub(" ", part) for part in re.split(r"\n│ ─+ │\n", _read(said)))
-    why = " ".join(line for line in why.splitlines()[1:])
-    meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(rest))
+    lines = [line.strip(" │|") for line in _read(said).splitlines()]
+    parts = re.split(r"\n[─-]{4,}\n", "\n".join(lines[1:-1]))  # between the box's edges
+    meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", "\n".join(parts))
     fix = f"did you mean {meant.group(1)}? " if meant else ""
-    raise UsageError("command line", why.strip(), fix=f"{fix}--help lists every flag")
+    why = parts[0].replace("{None}|", "")
+    raise UsageError("command line", why, fix=f"{fix}--help lists every flag")
 
 
 def _read(file: io.TextIOWrapper) -> str:

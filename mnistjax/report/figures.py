@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mnistjax.report.scores import probabilities
 
 # Blue, orange, green of Okabe and Ito's palette for colour-blind readers; fine on white and black.
-TRAIN, VALIDATION, GOOD, BAD = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+TRAIN, VALIDATION, GOOD, BAD = "#2E8BC9", "#E69F00", "#009E73", "#D55E00"
 INK = "#010203"  # becomes the page's own text colour in `to_svg`
 
 STYLE: Any = {

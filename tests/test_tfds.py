@@ -1,0 +1,114 @@
+import gzip
+import hashlib
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from mnistjax.data import tfds as tfds_module
+from mnistjax.data.idx import CLASS_NAMES, FILES, load_idx
+from mnistjax.data.load import load_dataset
+from mnistjax.data.tfds import load_tfds
+from mnistjax.errors import DataError, NetworkError
+
+
+@pytest.fixture
+def tiny_upstream(tiny_idx_dir, monkeypatch):
+    """TFDS's published files replaced by the tiny ones, with their true digests."""
+    from tensorflow_datasets.core.download import checksums
+
+    real = checksums.load_url_infos
+
+    def tiny(path):
+        infos = real(path)  # TFDS asks for those of all its data sets
+        for url in infos:
+            file = tiny_idx_dir / url.rsplit("/", 1)[1]
+            if not file.is_file():
+                continue
+            sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+            size = file.stat().st_size
+            infos[url] = checksums.UrlInfo(size=size, checksum=sha256, filename=file.name)
+        return infos
+
+    fetched = []
+
+    def copy(url, path, **_):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tiny_idx_dir / path.name, path)
+        fetched.append(url)
+
+    monkeypatch.setattr(checksums, "load_url_infos", tiny)
+    monkeypatch.setattr(tfds_module, "download", copy)
+    monkeypatch.setattr(tfds_module, "COUNTS", {"train": 60, "test": 20})
+    return fetched
+
+
+def same(one, other):
+    for mine, its in zip((*one.train, *one.test), (*other.train, *other.test), strict=True):
+        np.testing.assert_array_equal(mine, its)
+        assert mine.dtype == its.dtype
+
+
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_equals_the_idx_files_in_their_order_without_tensorflow(name, tiny_upstream, tiny_idx_dir):
+    data = load_tfds(name, quiet=True)
+    same(data, load_idx(tiny_idx_dir, name=name, verify=False))
+    assert data.class_names == CLASS_NAMES[name]
+    assert "tensorflow" not in sys.modules
+
+
+def test_the_second_time_comes_from_the_cache(tiny_upstream, monkeypatch):
+    first = load_tfds("mnist", quiet=True)
+    monkeypatch.setattr(tfds_module, "make_builder", lambda *_, **__: pytest.fail("prepared"))
+    second = load_tfds("mnist", quiet=True)
+    assert second.sha256 == first.sha256
+
+
+def test_a_damaged_cache_is_prepared_again(tiny_upstream, own_cache):
+    first = load_tfds("mnist", quiet=True)
+    path = own_cache / "arrays" / "mnist" / "train_images.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    tiny_upstream.clear()
+    assert load_tfds("mnist", quiet=True).sha256 == first.sha256
+    assert tiny_upstream
+
+
+def test_a_short_split_is_refused(tiny_upstream, monkeypatch):
+    monkeypatch.setattr(tfds_module, "COUNTS", {"train": 60, "test": 21})
+    with pytest.raises(DataError, match="20 examples, not 21"):
+        load_tfds("mnist", quiet=True)
+
+
+def test_files_that_changed_on_the_way_are_refused(tiny_upstream, tiny_idx_dir, monkeypatch):
+    def damage(url, path, **_):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(b"else"))
+
+    monkeypatch.setattr(tfds_module, "download", damage)
+    with pytest.raises(Exception, match="[Cc]hecksum"):
+        load_tfds("mnist", quiet=True)
+
+
+def offline(*_, **__):
+    raise NetworkError("download", "no connection", fix="-")
+
+
+def test_auto_falls_back_aloud_and_a_name_is_strict(monkeypatch):
+    monkeypatch.setattr(tfds_module, "download", offline)
+    data = load_dataset("auto")
+    assert data.name == "digits" and "no connection" in data.notice and "not MNIST" in data.notice
+    with pytest.raises(NetworkError):
+        load_dataset("mnist")
+
+
+def test_auto_takes_what_lies_in_the_directory(tiny_idx_dir, tmp_path):
+    assert load_dataset("auto", tiny_idx_dir, verify=False).name == "mnist"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="neither IDX files nor sub-folders"):
+        load_dataset("auto", tmp_path / "empty")
+    with pytest.raises(DataError, match="no such directory"):
+        load_dataset("auto", tmp_path / "missing")
+    assert set(FILES) == set(tfds_module.ROLES)
