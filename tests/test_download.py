@@ -30,7 +30,7 @@ class Server(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[:1000] if self.path == "/broken" else body)
 
-    def log_message(self, *_):
+    def log_message(self, format, *args):
         pass
 
 
