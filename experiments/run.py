@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from flax import nnx
 from rich.console import Console
 
 from experiments.config import RunConfig
 from experiments.resume import check_same_run, so_far
+from experiments.score import score_and_report
 from mnistjax.data.batches import epoch_order, on_device, steps_per_epoch, take_batch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
@@ -23,9 +23,9 @@ from mnistjax.errors import StorageError, UsageError
 from mnistjax.models.functional import functional
 from mnistjax.models.summary import summarise
 from mnistjax.report.console import TrainingDisplay, model_table
-from mnistjax.report.files import params_sha256, versions, write_json
+from mnistjax.report.files import write_json
 from mnistjax.training.checkpoint import Checkpoints, abstract
-from mnistjax.training.evaluate import evaluate, make_eval_step
+from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.log import MetricsLog, best_epoch
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
 from mnistjax.training.metrics import Metrics
@@ -163,44 +163,23 @@ def train_and_report(
 
     if not config.quiet:
         console.print(f"scoring the test set with epoch {best['epoch']}, the best in validation")
-    metrics, logits = evaluate(eval_step, params, data.test)
-    train_seconds = sum(row["train_seconds"] for row in log.epochs)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    summary = {
-        "experiment": experiment,
-        "dataset": data.name,
-        "dataset_origin": data.origin,
-        "dataset_sha256": data.sha256,
-        "notice": data.notice,
-        "train_examples": len(train.labels),
-        "validation_examples": len(validation.labels),
-        "test_examples": metrics.count,
-        "test_accuracy": metrics.accuracy,
-        "test_loss": metrics.loss,
-        "epochs": len(log.epochs),
-        "best_epoch": best["epoch"],
-        "best_validation_loss": best["val_loss"],
-        "best_validation_accuracy": best["val_accuracy"],
-        "batch_size": config.batch_size,
-        "learning_rate": config.learning_rate,
-        "parameters": parameters,
-        "trainable_parameters": parameters,
-        "train_seconds": train_seconds,
-        "compile_seconds": compile_seconds,
-        "images_per_second": len(train.labels) * len(log.epochs) / train_seconds,
-        "params_sha256": params_sha256(params),
-        "seed": config.seed,
-        "platform": jax.default_backend(),
-        "device_kind": jax.devices()[0].device_kind,
-        "device_count": jax.local_device_count(),
-        "versions": versions(),
-    }
-    write_json(directory / "summary.json", summary)
-    report = _write_report(directory, summary, log.epochs, layers, data, logits, params)
+    counts = {"train_examples": len(train.labels), "validation_examples": len(validation.labels)}
+    metrics, summary, report = score_and_report(
+        directory,
+        data,
+        eval_step=eval_step,
+        params=params,
+        epochs=log.epochs,
+        layers=layers,
+        facts={"experiment": experiment}
+        | counts
+        | {name: settings[name] for name in ("batch_size", "learning_rate", "seed")}
+        | {"compile_seconds": compile_seconds},
+    )
     console.print(
         f"test accuracy [bold]{metrics.accuracy:.2%}[/]"
         f" ({metrics.count - metrics.correct} wrong of {metrics.count:,})"
-        f" on {data.name} · {train_seconds:.0f} s of training · report {report}",
+        f" on {data.name} · {summary['train_seconds']:.0f} s of training · report {report}",
         highlight=False,
     )
     return 0
@@ -248,20 +227,3 @@ def _make_directory(directory: Path) -> None:
         why = error.strerror or str(error)
         fix = "pass an --output that can be written"
         raise StorageError(f"--output {directory}", why, fix=fix) from error
-
-
-def _write_report(directory, summary, epochs, layers, data, logits, params) -> Path:
-    from mnistjax.report.page import write_report  # matplotlib and scikit-learn: 2 s of import
-
-    first = next(iter(params.values()))  # modules keep the order they were made in
-    return write_report(
-        directory,
-        summary=summary,
-        epochs=epochs,
-        layers=layers,
-        test=data.test,
-        logits=logits,
-        class_names=data.class_names,
-        filters=np.asarray(first["kernel"]),
-        notice=data.notice,
-    )

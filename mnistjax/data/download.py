@@ -21,13 +21,13 @@ def download(url: str, path: Path, *, sha256: str, size: int, quiet: bool = Fals
     """
     if path.is_file() and _digest(path) == sha256:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     done = part.stat().st_size if part.is_file() else 0
     offline = "check the network, or pass --data-dir with files you have, or --dataset digits"
     try:
         with _get(url, start=done) as response:
             response.raise_for_status()
+            path.parent.mkdir(parents=True, exist_ok=True)
             resumed = response.status_code == requests.codes.partial_content
             with part.open("ab" if resumed else "wb") as file:
                 _stream(response, file, size=size, done=done if resumed else 0, quiet=quiet)

@@ -1,0 +1,73 @@
+"""The end of every run: the test set scored once, summary.json, report.html."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mnistjax.data.dataset import Dataset
+from mnistjax.models.functional import Params
+from mnistjax.models.summary import LayerRow
+from mnistjax.report.files import params_sha256, versions, write_json
+from mnistjax.training.evaluate import EvalStep, evaluate
+from mnistjax.training.log import best_epoch
+from mnistjax.training.metrics import Metrics
+
+
+def score_and_report(
+    directory: Path,
+    data: Dataset,
+    *,
+    eval_step: EvalStep,
+    params: Params,
+    epochs: list[dict[str, Any]],
+    layers: list[LayerRow],
+    facts: dict[str, Any],
+) -> tuple[Metrics, dict[str, Any], Path]:
+    """Score `params` on the test split; return the metrics, the summary and the report's path.
+
+    `epochs` are the run's epoch rows; `facts` go into the summary as they are.
+    """
+    from mnistjax.report.page import write_report  # matplotlib and scikit-learn: 2 s of import
+
+    metrics, logits = evaluate(eval_step, params, data.test)
+    best = best_epoch(epochs)
+    train_seconds = sum(row["train_seconds"] for row in epochs)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    summary = facts | {
+        "dataset": data.name,
+        "dataset_origin": data.origin,
+        "dataset_sha256": data.sha256,
+        "notice": data.notice,
+        "test_examples": metrics.count,
+        "test_accuracy": metrics.accuracy,
+        "test_loss": metrics.loss,
+        "epochs": len(epochs),
+        "best_epoch": best["epoch"],
+        "best_validation_loss": best["val_loss"],
+        "best_validation_accuracy": best["val_accuracy"],
+        "parameters": parameters,
+        "trainable_parameters": parameters,
+        "train_seconds": train_seconds,
+        "images_per_second": facts["train_examples"] * len(epochs) / train_seconds,
+        "params_sha256": params_sha256(params),
+        "platform": jax.default_backend(),
+        "device_kind": jax.devices()[0].device_kind,
+        "device_count": jax.local_device_count(),
+        "versions": versions(),
+    }
+    write_json(directory / "summary.json", summary)
+    first = next(iter(params.values()))  # modules keep the order they were made in
+    report = write_report(
+        directory,
+        summary=summary,
+        epochs=epochs,
+        layers=layers,
+        test=data.test,
+        logits=logits,
+        class_names=data.class_names,
+        filters=np.asarray(first["kernel"]),
+        notice=data.notice,
+    )
+    return metrics, summary, report
