@@ -58,7 +58,9 @@ def score_and_report(
         "versions": versions(),
     }
     write_json(directory / "summary.json", summary)
-    first = next(iter(params.values()))  # modules keep the order they were made in
+    first = params
+    for part in layers[0].name.split("/"):
+        first = first[part]
     report = write_report(
         directory,
         summary=summary,
