@@ -64,6 +64,12 @@ def test_a_part_is_continued(address, tmp_path):
     assert (tmp_path / "file").read_bytes() == BODY
 
 
+def test_a_whole_part_that_is_wrong_is_fetched_again(address, tmp_path):
+    (tmp_path / "file.part").write_bytes(bytes(len(BODY)))
+    fetch(f"{address}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
 def test_a_broken_transfer_keeps_its_part(address, tmp_path):
     with pytest.raises(NetworkError, match="the part received is kept"):
         fetch(f"{address}/broken", tmp_path / "file")

@@ -34,6 +34,15 @@ def test_any_size_and_mode_becomes_one_array(folder, color, channels):
         assert np.abs(images.astype(int) - bright).max() <= 12  # a palette is coarse
 
 
+def test_sixteen_bits_are_scaled_and_a_transparent_colour_is_no_warning(folder):
+    grey = np.full((12, 12), 50 * 256 + 7, np.uint16)
+    Image.fromarray(grey).save(folder / "a" / "0.png")
+    Image.new("P", (12, 12), 3).save(folder / "a" / "1.png", transparency=b"\x80" * 4)
+    data = load_folder(folder, image_size=12)
+    images = np.concatenate([data.train.images, data.test.images])
+    assert any((image == 50).all() for image in images)
+
+
 def test_train_and_test_folders_are_the_splits(folder, tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
     (root / "train").symlink_to(folder)
@@ -70,4 +79,7 @@ def test_a_damaged_image_is_named(folder, damage):
 def test_a_huge_image_is_refused_unread(folder, monkeypatch):
     monkeypatch.setattr("mnistjax.data.folder.MAX_PIXELS", 100)
     with pytest.raises(DataError, match="pixels, more than 100"):
+        load_folder(folder)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own guard speaks first
+    with pytest.raises(DataError, match="cannot be read"):
         load_folder(folder)

@@ -76,6 +76,16 @@ def test_a_damaged_cache_is_prepared_again(tiny_upstream, own_cache):
     assert tiny_upstream
 
 
+@pytest.mark.parametrize("damage", [(b"|u1", b"|i1"), (b"shape", b"sh\0pe")])
+def test_a_damaged_header_in_the_cache_is_prepared_again(tiny_upstream, own_cache, damage):
+    load_tfds("mnist", quiet=True)
+    path = own_cache / "arrays" / "mnist" / "train_images.npy"
+    path.write_bytes(path.read_bytes().replace(*damage))
+    tiny_upstream.clear()
+    assert load_tfds("mnist", quiet=True).train.images.dtype == np.uint8
+    assert tiny_upstream
+
+
 def test_a_short_split_is_refused(tiny_upstream, monkeypatch):
     monkeypatch.setattr(tfds_module, "COUNTS", {"train": 60, "test": 21})
     with pytest.raises(DataError, match="20 examples, not 21"):

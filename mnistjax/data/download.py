@@ -23,6 +23,8 @@ def download(url: str, path: Path, *, sha256: str, size: int, quiet: bool = Fals
         return
     part = path.with_name(path.name + ".part")
     done = part.stat().st_size if part.is_file() else 0
+    if done >= size:  # nothing left to ask for: a server would answer 416, again and again
+        done = 0
     offline = "check the network, or pass --data-dir with files you have, or --dataset digits"
     try:
         with _get(url, start=done) as response:

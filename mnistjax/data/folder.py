@@ -71,8 +71,18 @@ def _read_image(path: Path, *, size: int, color: bool) -> np.ndarray:
             if image.width * image.height > MAX_PIXELS:
                 why = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
                 raise DataError(str(path), why, fix=fix)
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if "transparency" in image.info:  # else Pillow warns
+                image = image.convert("RGBA")
             image = image.convert("RGB" if color else "L")
             return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (
+        OSError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        ValueError,
+        SyntaxError,
+    ) as error:
         why = f"cannot be read as PNG or JPEG ({error})"
         raise DataError(str(path), why, fix=fix) from error
