@@ -1,0 +1,37 @@
+"""Windows of steps on the clock: imported by every cell, so standard library and NumPy only."""
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+PARITY_STEPS = 20
+
+
+def windows(run: Callable[[int], None], *, count: int = 7, seconds: float = 0.7) -> list[float]:
+    """Seconds per step in each of `count` windows of at least `seconds`.
+
+    `run(n)` does n steps and returns when the device has finished them. Three calls warm up; the
+    last of them sets how many steps fill a window.
+    """
+    for steps in (1, 3, 5):
+        started = time.perf_counter()
+        run(steps)
+        taken = (time.perf_counter() - started) / steps
+    steps = max(1, round(seconds / taken + 0.5))
+    result = []
+    for _ in range(count):
+        started = time.perf_counter()
+        run(steps)
+        result.append((time.perf_counter() - started) / steps)
+    return result
+
+
+def report(**facts: Any) -> None:
+    """Print the cell's facts as the last line, with the peak of resident memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    facts = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in facts.items()}
+    print(json.dumps(facts | {"peak_mib": round(peak)}), flush=True)
