@@ -55,9 +55,7 @@ flat_labels = np.concatenate([labels] * many).reshape(-1)
 
 def run(n: int) -> None:
     rows = n * images.shape[1]
-    model.fit(
-        flat[:rows], flat_labels[:rows], batch_size=images.shape[1], verbose=0, shuffle=False
-    )
+    model.fit(flat[:rows], flat_labels[:rows], batch_size=images.shape[1], verbose=0, shuffle=False)
 
 
 def run_on_batch(n: int) -> None:
