@@ -9,10 +9,15 @@ training on 2 cores of an AMD EPYC, jax 0.10.2.
 
 import sys
 from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
 
 from experiments.config import RunConfig
 from mnistjax import cli
 from mnistjax.errors import UsageError
+
+POOLS = ("max", "avg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +29,15 @@ class ScratchConfig(RunConfig):
     color: bool = False
     """Keep the colours of images of a folder."""
 
+    pool: Annotated[str, tyro.conf.arg(metavar="|".join(POOLS))] = "max"
+    """What a 2x2 pooling takes of its window."""
+    lrn: bool = False
+    """Normalise the pooled maps over neighbouring channels (local response normalisation)."""
+
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
         super().validate()
+        UsageError.unless_in("--pool", self.pool, POOLS)
         if self.image_size < 10:
             why = "the two poolings need at least 10"
             raise UsageError(f"--image-size {self.image_size}", why, fix="pass --image-size 28")
@@ -47,6 +58,8 @@ def main(config: ScratchConfig) -> int:
     model = CNN(
         image_shape=data.image_shape,
         num_classes=len(data.class_names),
+        pool="avg" if config.pool == "avg" else "max",
+        lrn=config.lrn,
         rngs=nnx.Rngs(config.seed),
     )
     return train_and_report(

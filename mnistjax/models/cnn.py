@@ -3,14 +3,16 @@
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mnistjax.ops.pooling import max_pool_2x2
+from mnistjax.models.layers import ConvPool, read_sizes
+from mnistjax.ops.conv_pool import Pool
+from mnistjax.ops.normalization import local_response_norm
 
 
 class CNN(nnx.Module):
     """Conv 3x3 32, pool, conv 3x3 64, pool, dense 128, dense `num_classes`; ReLU between.
 
     Maps images [batch, height, width, channels] of float32 in 0..1 to logits. Any `image_shape`
-    of at least 10x10.
+    of at least 10x10. `lrn` normalises both pooled maps (`ops.local_response_norm`).
 
     >>> import jax.numpy as jnp
     >>> model = CNN(rngs=nnx.Rngs(0))
@@ -23,20 +25,23 @@ class CNN(nnx.Module):
         *,
         image_shape: tuple[int, int, int] = (28, 28, 1),
         num_classes: int = 10,
+        pool: Pool = "max",
+        lrn: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        height, width, channels = ((image_shape[0] - 2) // 2, (image_shape[1] - 2) // 2, 64)
-        height, width = (height - 2) // 2, (width - 2) // 2
-        self.conv1 = nnx.Conv(image_shape[2], 32, (3, 3), padding="VALID", rngs=rngs)
-        self.conv2 = nnx.Conv(32, channels, (3, 3), padding="VALID", rngs=rngs)
-        self.dense1 = nnx.Linear(height * width * channels, 128, rngs=rngs)
+        rows, columns = (read_sizes(size, [3, 3]) for size in image_shape[:2])
+        self.size1, self.size2 = zip(rows, columns, strict=True)
+        self.lrn = lrn
+        self.conv1 = ConvPool(image_shape[2], 32, (3, 3), pool=pool, rngs=rngs)
+        self.conv2 = ConvPool(32, 64, (3, 3), pool=pool, rngs=rngs)
+        self.dense1 = nnx.Linear(self.size2[0] * self.size2[1] * 64, 128, rngs=rngs)
         self.dense2 = nnx.Linear(128, num_classes, rngs=rngs)
 
     def __call__(
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
-        # ReLU keeps order, so pooling first gives the same numbers with a quarter of the ReLUs.
-        x = nnx.relu(max_pool_2x2(self.conv1(images)))
-        x = nnx.relu(max_pool_2x2(self.conv2(x)))
+        normalise = local_response_norm if self.lrn else lambda x: x
+        x = normalise(self.conv1(images, self.size1))
+        x = normalise(self.conv2(x, self.size2))
         x = nnx.relu(self.dense1(x.reshape(len(x), -1)))
         return self.dense2(x)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mnistjax.models.layers import ConvPool
+
 
 class LayerRow(NamedTuple):
     """One layer, for one image: the shape it makes, its parameters, its forward FLOPs."""
@@ -26,7 +28,7 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
     >>> from mnistjax.models.cnn import CNN
     >>> rows = summarise(CNN(rngs=nnx.Rngs(0)), (28, 28, 1))
     >>> rows[1]
-    LayerRow(name='conv2', kind='Conv', output=(11, 11, 64), parameters=18496, flops=4468288)
+    LayerRow(name='conv2', kind='ConvPool', output=(5, 5, 64), parameters=18496, flops=3692800)
     >>> sum(row.parameters for row in rows)
     225034
     """
@@ -50,8 +52,9 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
         (output,) = layer["__call__"].get_value()
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state))
         positions = int(np.prod(output.shape)) // output.shape[-1]
+        positions *= 4 if isinstance(module, ConvPool) else 1  # each pools 2x2 of them
         flops = 2 * int(np.prod(state["kernel"].shape)) * positions
-        bias = int(np.prod(output.shape)) if "bias" in state else 0
+        bias = positions * output.shape[-1] if "bias" in state else 0
         rows.append(
             LayerRow(name, type(module).__name__, output.shape[1:], parameters, flops + bias)
         )

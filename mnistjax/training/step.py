@@ -12,6 +12,7 @@ from jaxtyping import Array
 from mnistjax.data.batches import Batch, to_unit
 from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.training.metrics import Metrics, measure
+from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches
 from mnistjax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -22,12 +23,17 @@ def make_train_step(
     apply_fn: ApplyFn,
     tx: optax.GradientTransformation,
     preprocess: Callable[[Array], Array] = to_unit,
+    micro_batch: int | None = None,
 ) -> jax.stages.Wrapped:
     """Make the jitted `train_step(state, batch) -> (state, metrics)`.
 
     The loss is the mean softmax cross-entropy over the rows that count, so a padded batch gives
     the update of the smaller one. `preprocess` turns raw uint8 pixels into what `apply_fn` wants,
     inside jit. The state passed in is donated: use the one returned.
+
+    `micro_batch`: the gradient is summed over portions of so many examples; by default portions
+    that fit a CPU's cache, and the whole batch elsewhere. The same update to rounding, as long as
+    `apply_fn` treats each example for itself.
 
     >>> from mnistjax.training.state import init_state
     >>> tx = optax.sgd(0.1)
@@ -41,12 +47,16 @@ def make_train_step(
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        def loss_fn(params: Params) -> tuple[Array, Metrics]:
+        def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
             logits = apply_fn(params, preprocess(batch.images))
             metrics = measure(logits, batch.labels, batch.mask)
-            return metrics.loss_sum / jnp.asarray(metrics.count, jnp.float32), metrics
+            return jnp.asarray(metrics.loss_sum), metrics
 
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+        size = micro_batch or micro_batch_size(batch.images.shape)
+        grad_fn = partial(jax.grad(loss_fn, has_aux=True), state.params)
+        grads, metrics = sum_over_micro_batches(grad_fn, batch, size)
+        scale = 1 / jnp.asarray(metrics.count, jnp.float32)
+        grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an int32
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,188 @@
+"""Convolution, bias, ReLU and 2x2 pooling as one operation that computes only what is read.
+
+Done apart, the convolution's map is written, read, and kept for the gradient; together, one byte
+per pooled value is kept. Rows and columns that the pooling would drop are never computed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from mnistjax.ops import winograd
+from mnistjax.ops.convolution import (
+    Padding,
+    conv2d,
+    fits_winograd,
+    output_size,
+    pad_for,
+)
+from mnistjax.ops.pooling import avg_pool, first_maximum, max_pool, quarters, spread, to_place
+
+Pool = Literal["max", "avg"]
+# Patches of the whole pooling window: above this many values a second product is cheaper.
+PATCH_VALUES = 64
+
+
+def conv_pool(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "rows columns inputs outputs"],
+    bias: Float[Array, " outputs"],
+    *,
+    pool: Pool = "max",
+    padding: Padding = "SAME",
+    size: tuple[int, int] | None = None,
+) -> Float[Array, "batch height2 width2 outputs"]:
+    """`pool(relu(conv2d(x, kernel) + bias))` over 2x2 windows, odd ends dropped.
+
+    `size`: only the first so many rows and columns of the result, and only what they read of `x`.
+    Ties of the maximum: the gradient goes to the first. Raises `ValueError` where nothing is left
+    to pool.
+
+    >>> x, kernel = jnp.ones((1, 5, 5, 1)), jnp.ones((2, 2, 1, 1))
+    >>> conv_pool(x, kernel, jnp.zeros(1), padding="VALID").ravel().tolist()
+    [4.0, 4.0, 4.0, 4.0]
+    """
+    if pool not in POOLS:
+        raise ValueError(f"pool {pool!r}: must be 'max' or 'avg'")
+    rows, columns = (s // 2 for s in output_size(x.shape, kernel.shape, padding))
+    size = size or (rows, columns)
+    if min(size) < 1 or size[0] > rows or size[1] > columns:
+        raise ValueError(f"size {size}: the map pools to {rows}x{columns}")
+    # From here on every kernel is "VALID" over an image that holds just what is read.
+    x = pad_for(x, kernel.shape, padding, (2 * size[0], 2 * size[1]))
+    bias = bias.reshape(1, 1, 1, -1)
+    apart = partial(_apart, pool)
+    if x.dtype not in (jnp.float32, jnp.float64):
+        return apart(x, kernel, bias)
+    window = (kernel.shape[0] + 1) * (kernel.shape[1] + 1) * kernel.shape[2]
+    if fits_winograd(kernel.shape):
+        fast = partial(_by_winograd, pool)
+    elif window <= PATCH_VALUES:
+        fast = partial(_by_patches, pool)
+    else:
+        fast = apart
+    return lax.platform_dependent(x, kernel, bias, cpu=fast, default=apart)
+
+
+def _apart(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
+    y = conv2d(x, kernel, padding="VALID")
+    if pool == "max":  # ReLU keeps order: after pooling it has a quarter of the work
+        return jax.nn.relu(max_pool(y) + bias)
+    return avg_pool(jax.nn.relu(y + bias))
+
+
+class _Pooling(NamedTuple):
+    """Four places to one: `forward(places, bias) -> (value, code)`, one byte of code each;
+    `backward(g, code, place)` is what place 0..3 gets of the gradient g."""
+
+    forward: Callable[[list[Array], Array], tuple[Array, Array]]
+    backward: Callable[[Array, Array, Array | int], Array]
+
+
+def _max_forward(places: list[Array], bias: Array) -> tuple[Array, Array]:
+    largest, first = first_maximum(places)
+    y = largest + bias
+    return jax.nn.relu(y), jnp.where(y > 0, first, jnp.uint8(4))  # 4: ReLU is off
+
+
+def _avg_forward(places: list[Array], bias: Array) -> tuple[Array, Array]:
+    places = [place + bias for place in places]
+    a, b, c, d = map(jax.nn.relu, places)
+    on = [(place > 0).astype(jnp.uint8) << i for i, place in enumerate(places)]
+    return (a + b + c + d) * 0.25, sum(on[1:], start=on[0])
+
+
+def _avg_backward(g: Array, code: Array, place: Array | int) -> Array:
+    return jnp.where((code >> place) & 1 == 1, g * 0.25, 0)
+
+
+POOLS = {"max": _Pooling(_max_forward, to_place), "avg": _Pooling(_avg_forward, _avg_backward)}
+
+
+def _bias_gradient(pool: Pool, g: Array, code: Array) -> Array:
+    a, b, c, d = (POOLS[pool].backward(g, code, place) for place in range(4))
+    return (a + b + c + d).sum((0, 1, 2), keepdims=True)
+
+
+# A 3x3 kernel over many channels: Winograd's tiles, then pooling of the map they make.
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _by_winograd(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
+    return _winograd_forward(pool, x, kernel, bias)[0]
+
+
+def _winograd_forward(pool: Pool, x: Array, kernel: Array, bias: Array):
+    height, width = x.shape[1] - 2, x.shape[2] - 2
+    m = winograd.tile_size(height, width)
+    x = pad_for(x, (3, 3), "VALID", (-(-height // m) * m, -(-width // m) * m))
+    v = winograd.transform_input(x, m, 3)
+    u = winograd.transform_kernel(kernel, m)
+    y = winograd.transform_output(winograd.multiply(v, u), m, 3)[:, :height, :width]
+    y, code = POOLS[pool].forward(quarters(y), bias)
+    return y, (v, u, code)
+
+
+def _winograd_backward(pool: Pool, residuals: tuple[Array, Array, Array], g: Array):
+    v, u, code = residuals
+    m, (rows, columns) = v.shape[0] - 2, v.shape[3:5]
+    dy = lax.optimization_barrier(spread(g, code, POOLS[pool].backward))
+    height, width = dy.shape[1:3]
+    dy = pad_for(dy, (1, 1), "VALID", (rows * m, columns * m))
+    dm = winograd.transform_output_adjoint(dy, m, 3)
+    dv, du = winograd.multiply_adjoint(v, u, dm)
+    dx = winograd.transform_input_adjoint(dv, m, 3)
+    dx = pad_for(dx, (3, 3), "VALID", (height, width))
+    return dx, winograd.transform_kernel_adjoint(du, 3), _bias_gradient(pool, g, code)
+
+
+_by_winograd.defvjp(_winograd_forward, _winograd_backward)
+
+
+# Few channels: one product of each pooling window's patch with the kernel at its four places.
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _by_patches(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
+    return _patches_forward(pool, x, kernel, bias)[0]
+
+
+def _window_patches(rows: int, columns: int, x: Array) -> Array:
+    height, width = x.shape[1] - rows, x.shape[2] - columns
+    places = [(i, j) for i in range(rows + 1) for j in range(columns + 1)]
+    return jnp.concatenate([x[:, i : i + height : 2, j : j + width : 2] for i, j in places], -1)
+
+
+def _patches_forward(pool: Pool, x: Array, kernel: Array, bias: Array):
+    rows, columns, _, outputs = kernel.shape
+    patches = _window_patches(rows, columns, x)
+    y = patches @ _at_four_places(kernel)
+    places = [y[..., i * outputs : (i + 1) * outputs] for i in range(4)]
+    y, code = POOLS[pool].forward(places, bias)
+    return y, (x, patches, kernel, code)
+
+
+def _at_four_places(kernel: Array) -> Array:
+    """[(rows + 1) * (columns + 1) * inputs, 4 * outputs]: zero where a place does not read."""
+    shifts = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in (0, 1) for j in (0, 1)]
+    moved = [jnp.pad(kernel, shift) for shift in shifts]
+    return jnp.stack(moved, 3).reshape(-1, 4 * kernel.shape[3])
+
+
+def _patches_backward(pool: Pool, residuals: tuple[Array, Array, Array, Array], g: Array):
+    x, patches, kernel, code = residuals
+    places = [POOLS[pool].backward(g, code, place) for place in range(4)]
+    dy = lax.optimization_barrier(jnp.concatenate(places, -1))
+    dmoved = patches.reshape(-1, patches.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+    (dkernel,) = jax.linear_transpose(_at_four_places, kernel)(dmoved)
+    dpatches = dy @ _at_four_places(kernel).T  # dropped by XLA when nobody asks for dx
+    (dx,) = jax.linear_transpose(partial(_window_patches, *kernel.shape[:2]), x)(dpatches)
+    return dx, dkernel, _bias_gradient(pool, g, code)
+
+
+_by_patches.defvjp(_patches_forward, _patches_backward)

@@ -1,0 +1,56 @@
+"""Sums over a batch in portions that fit the cache."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from mnistjax.data.batches import Batch
+
+Sums = TypeVar("Sums")
+# 32 images of 28x28: the small CNN's step then works in 7 MB instead of 27, which is the difference
+# between 7,000 and 11,000 images/s on two cores with 1 MB of second-level cache each.
+CPU_PIXELS = 32 * 28 * 28
+
+
+def micro_batch_size(image_shape: tuple[int, ...]) -> int | None:
+    """Images per portion: by their pixels on a CPU; `None`, all at once, elsewhere.
+
+    >>> micro_batch_size((128, 28, 28, 1)), micro_batch_size((128, 64, 64, 3))
+    (32, 6)
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    return max(1, CPU_PIXELS // (image_shape[1] * image_shape[2]))
+
+
+def sum_over_micro_batches(fn: Callable[[Batch], Sums], batch: Batch, size: int | None) -> Sums:
+    """`fn(batch)`, a tree of sums over the examples, as the sum of `fn` over equal portions.
+
+    At most `size` examples each; rows that fill up the last portion are masked out.
+    """
+    count = len(batch.labels)
+    if size is None or count <= size:
+        return fn(batch)
+    portions = -(-count // size)
+    each = -(-count // portions)
+
+    def split(x: jax.Array) -> jax.Array:
+        filled = jnp.pad(x, [(0, portions * each - count)] + [(0, 0)] * (x.ndim - 1))
+        return filled.reshape(portions, each, *x.shape[1:])
+
+    structure = None
+
+    def leaves(portion: Batch) -> list[jax.Array]:
+        nonlocal structure
+        values, structure = jax.tree.flatten(fn(portion))
+        return values
+
+    def add(totals: list[jax.Array], portion: Batch) -> tuple[list[jax.Array], None]:
+        return jax.tree.map(jnp.add, totals, leaves(portion)), None
+
+    split_batch = jax.tree.map(split, batch)
+    shapes = jax.eval_shape(leaves, jax.tree.map(lambda x: x[0], split_batch))
+    totals, _ = jax.lax.scan(add, [jnp.zeros(s.shape, s.dtype) for s in shapes], split_batch)
+    return jax.tree.unflatten(structure, totals)
