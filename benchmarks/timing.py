@@ -1,14 +1,10 @@
-"""Windows of steps on the clock: imported by every cell, so standard library and NumPy only."""
+"""Windows of steps on the clock: imported by every cell, so standard library only."""
 
 import json
 import resource
 import time
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
-
-PARITY_STEPS = 20
 
 
 def windows(run: Callable[[int], None], *, count: int = 7, seconds: float = 0.7) -> list[float]:
@@ -33,5 +29,4 @@ def windows(run: Callable[[int], None], *, count: int = 7, seconds: float = 0.7)
 def report(**facts: Any) -> None:
     """Print the cell's facts as the last line, with the peak of resident memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    facts = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in facts.items()}
     print(json.dumps(facts | {"peak_mib": round(peak)}), flush=True)

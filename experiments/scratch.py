@@ -9,7 +9,7 @@ training on 2 cores of an AMD EPYC, jax 0.10.2.
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import tyro
 
@@ -28,7 +28,6 @@ class ScratchConfig(RunConfig):
     """Side of the square that images of a folder are resized to, at least 10."""
     color: bool = False
     """Keep the colours of images of a folder."""
-
     pool: Annotated[str, tyro.conf.arg(metavar="|".join(POOLS))] = "max"
     """What a 2x2 pooling takes of its window."""
     lrn: bool = False
@@ -53,12 +52,13 @@ def main(config: ScratchConfig) -> int:
 
     from experiments.run import load_data, train_and_report
     from mnistjax.models.cnn import CNN
+    from mnistjax.ops.conv_pool import Pool
 
     data = load_data(config, image_size=config.image_size, color=config.color)
     model = CNN(
         image_shape=data.image_shape,
         num_classes=len(data.class_names),
-        pool="avg" if config.pool == "avg" else "max",
+        pool=cast(Pool, config.pool),
         lrn=config.lrn,
         rngs=nnx.Rngs(config.seed),
     )

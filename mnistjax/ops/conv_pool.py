@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from mnistjax.ops import winograd
 from mnistjax.ops.convolution import (
     Padding,
     conv2d,
+    conv2d_patches,
+    conv2d_winograd,
     fits_winograd,
     output_size,
     pad_for,
@@ -24,7 +25,8 @@ from mnistjax.ops.convolution import (
 from mnistjax.ops.pooling import avg_pool, first_maximum, max_pool, quarters, spread, to_place
 
 Pool = Literal["max", "avg"]
-# Patches of the whole pooling window: above this many values a second product is cheaper.
+# Patches of the whole pooling window multiply (k + 1)^2 / k^2 times as much; 64 is the limit for
+# which they were tried (16 values, the small CNN's first layer), not a measured crossing.
 PATCH_VALUES = 64
 
 
@@ -60,12 +62,8 @@ def conv_pool(
     if x.dtype not in (jnp.float32, jnp.float64):
         return apart(x, kernel, bias)
     window = (kernel.shape[0] + 1) * (kernel.shape[1] + 1) * kernel.shape[2]
-    if fits_winograd(kernel.shape):
-        fast = partial(_by_winograd, pool)
-    elif window <= PATCH_VALUES:
-        fast = partial(_by_patches, pool)
-    else:
-        fast = apart
+    few = window <= PATCH_VALUES and not fits_winograd(kernel.shape)
+    fast = partial(_by_patches if few else _by_map, pool)
     return lax.platform_dependent(x, kernel, bias, cpu=fast, default=apart)
 
 
@@ -109,39 +107,29 @@ def _bias_gradient(pool: Pool, g: Array, code: Array) -> Array:
     return (a + b + c + d).sum((0, 1, 2), keepdims=True)
 
 
-# A 3x3 kernel over many channels: Winograd's tiles, then pooling of the map they make.
+# Any kernel on a CPU: the convolution's map, then bias, ReLU and pooling at once.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _by_winograd(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
-    return _winograd_forward(pool, x, kernel, bias)[0]
+def _relu_pool(pool: Pool, y: Array, bias: Array) -> Array:
+    return _relu_pool_forward(pool, y, bias)[0]
 
 
-def _winograd_forward(pool: Pool, x: Array, kernel: Array, bias: Array):
-    height, width = x.shape[1] - 2, x.shape[2] - 2
-    m = winograd.tile_size(height, width)
-    x = pad_for(x, (3, 3), "VALID", (-(-height // m) * m, -(-width // m) * m))
-    v = winograd.transform_input(x, m, 3)
-    u = winograd.transform_kernel(kernel, m)
-    y = winograd.transform_output(winograd.multiply(v, u), m, 3)[:, :height, :width]
-    y, code = POOLS[pool].forward(quarters(y), bias)
-    return y, (v, u, code)
+def _relu_pool_forward(pool: Pool, y: Array, bias: Array) -> tuple[Array, Array]:
+    return POOLS[pool].forward(quarters(y), bias)
 
 
-def _winograd_backward(pool: Pool, residuals: tuple[Array, Array, Array], g: Array):
-    v, u, code = residuals
-    m, (rows, columns) = v.shape[0] - 2, v.shape[3:5]
+def _relu_pool_backward(pool: Pool, code: Array, g: Array) -> tuple[Array, Array]:
     dy = lax.optimization_barrier(spread(g, code, POOLS[pool].backward))
-    height, width = dy.shape[1:3]
-    dy = pad_for(dy, (1, 1), "VALID", (rows * m, columns * m))
-    dm = winograd.transform_output_adjoint(dy, m, 3)
-    dv, du = winograd.multiply_adjoint(v, u, dm)
-    dx = winograd.transform_input_adjoint(dv, m, 3)
-    dx = pad_for(dx, (3, 3), "VALID", (height, width))
-    return dx, winograd.transform_kernel_adjoint(du, 3), _bias_gradient(pool, g, code)
+    return dy, _bias_gradient(pool, g, code)
 
 
-_by_winograd.defvjp(_winograd_forward, _winograd_backward)
+_relu_pool.defvjp(_relu_pool_forward, _relu_pool_backward)
+
+
+def _by_map(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
+    conv = conv2d_winograd if fits_winograd(kernel.shape) else conv2d_patches
+    return _relu_pool(pool, conv(x, kernel, padding="VALID"), bias)  # pyright: ignore
 
 
 # Few channels: one product of each pooling window's patch with the kernel at its four places.

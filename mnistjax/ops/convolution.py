@@ -8,10 +8,10 @@ naive loops (github.com/jax-ml/jax/issues/12868), so there every convolution is 
 | 3x3 | 8 and more | Winograd F(m, 3), m by the map's size (`winograd.tile_size`) |
 | other | any | patches: one product with all k * k shifted copies side by side |
 
-Forward and both gradients share the transformed tiles, so one rule serves all three; measured by
-`python -m benchmarks.ops`.
+Forward and both gradients share the transformed tiles, so one rule serves all three.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -76,11 +76,15 @@ def conv2d_patches(x: Array, kernel: Array, *, padding: Padding) -> Array:
 
 def conv2d_winograd(x: Array, kernel: Array, *, padding: Padding) -> Array:
     """Winograd's algorithm for a 3x3 kernel, tiles as the output's size asks."""
-    size = output_size(x.shape, kernel.shape, padding)
-    m = winograd.tile_size(*size)
-    x = pad_for(x, kernel.shape, padding, tuple(-(-s // m) * m for s in size))
-    y: Array = _winograd(m, x, kernel)  # pyright: ignore[reportAssignmentType]
-    return y[:, : size[0], : size[1]]
+    m = winograd.tile_size(*output_size(x.shape, kernel.shape, padding))
+    return _over_tiles(lambda x: _winograd(m, x, kernel), x, m, padding)  # pyright: ignore
+
+
+def _over_tiles(fn: Callable[[Array], Array], x: Array, m: int, padding: Padding) -> Array:
+    """`fn` of `x` padded to whole tiles, for a 3x3 kernel; what is too much is cut off again."""
+    height, width = output_size(x.shape, (3, 3), padding)
+    x = pad_for(x, (3, 3), padding, (-(-height // m) * m, -(-width // m) * m))
+    return fn(x)[:, :height, :width]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -120,11 +124,13 @@ def conv2d_transformed(
     >>> bool(jnp.allclose(y, conv2d(x, kernel), atol=1e-4))
     True
     """
-    m, shape = transformed.shape[0] - 2, (3, 3)
-    size = output_size(x.shape, shape, padding)
-    x = pad_for(x, shape, padding, tuple(-(-s // m) * m for s in size))
-    products = winograd.multiply(winograd.transform_input(x, m, 3), transformed)
-    return winograd.transform_output(products, m, 3)[:, : size[0], : size[1]]
+    m = transformed.shape[0] - 2
+
+    def fn(x: Array) -> Array:
+        products = winograd.multiply(winograd.transform_input(x, m, 3), transformed)
+        return winograd.transform_output(products, m, 3)
+
+    return _over_tiles(fn, x, m, padding)
 
 
 def output_size(

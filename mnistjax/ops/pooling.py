@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-Padding = Literal["SAME", "VALID"]
+from mnistjax.ops.convolution import Padding
 
 
 def max_pool(
@@ -24,7 +23,7 @@ def max_pool(
 
     The gradient goes to the first maximum of a window, in rows then columns, on every platform.
     "VALID" drops what fills no window. On a CPU 2x2 is a maximum of four slices: its gradient
-    takes 2 ms where `lax.reduce_window`'s takes 70 ms (128 maps 26x26x32, two cores).
+    takes 0.9 ms where `lax.reduce_window`'s takes 39 ms (128 maps 26x26x32, two cores).
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel().tolist()
     [5.0, 7.0, 13.0, 15.0]
@@ -32,7 +31,7 @@ def max_pool(
     plain = partial(nnx.max_pool, window_shape=window, strides=strides or window, padding=padding)
     if not _is_2x2(x, window, strides, padding):
         return plain(x)
-    return lax.platform_dependent(x, cpu=_max_pool_2x2, default=plain)
+    return lax.platform_dependent(x, cpu=lambda x: _max_pool_2x2(_even(x)), default=plain)
 
 
 def avg_pool(
@@ -64,13 +63,16 @@ def _is_2x2(x: Array, window: tuple, strides: tuple | None, padding: Padding) ->
 
 
 def _avg_pool_2x2(x: Array) -> Array:
-    a, b, c, d = quarters(x)
+    a, b, c, d = quarters(_even(x))
     return (a + b + c + d) * 0.25
 
 
+def _even(x: Array) -> Array:
+    return x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+
+
 def quarters(x: Array) -> list[Array]:
-    """The four places of each 2x2 block: rows then columns; an odd end is dropped."""
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    """The four places of each 2x2 block of an even map: rows then columns."""
     return [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
 
 
@@ -99,19 +101,15 @@ def to_place(g: Array, code: Array, place: Array | int) -> Array:
 
 @jax.custom_vjp
 def _max_pool_2x2(x: Array) -> Array:
-    return first_maximum(quarters(x))[0]
+    return _max_forward(x)[0]
 
 
-def _max_forward(x: Array):
-    largest, place = first_maximum(quarters(x))
-    odd = x.shape[1] % 2, x.shape[2] % 2
-    return largest, (place, jnp.zeros(odd))  # only an array's shape can be carried along
+def _max_forward(x: Array) -> tuple[Array, Array]:
+    return first_maximum(quarters(x))
 
 
-def _max_backward(residuals: tuple[Array, Array], g: Array):
-    place, odd = residuals
-    ends = [(0, 0), (0, odd.shape[0]), (0, odd.shape[1]), (0, 0)]
-    return (jnp.pad(spread(g, place, to_place), ends),)
+def _max_backward(place: Array, g: Array) -> tuple[Array]:
+    return (spread(g, place, to_place),)
 
 
 _max_pool_2x2.defvjp(_max_forward, _max_backward)

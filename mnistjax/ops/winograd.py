@@ -72,7 +72,7 @@ def tile_size(height: int, width: int) -> int:
 def combine(matrix: np.ndarray, parts: list[Array], axis: int) -> Array:
     """Stack the matrix's rows, each a sum over `parts`, along a new axis; zeros cost nothing.
 
-    Why not a dot with the constant matrix: XLA:CPU runs sums of slices 4x faster at this size.
+    Why not a dot with the constant matrix: for 32 maps 12x12x32 that took 1.2 ms, sums 0.2 ms.
     """
     rows = []
     for row in matrix:
@@ -114,7 +114,7 @@ def transform_input_adjoint(
 def _overlap_add(x: Array, axis: int, m: int) -> Array:
     """Tiles at `axis`, their n places at `axis` + 1, become one axis of m * tiles + n - m."""
     tiles, n = x.shape[axis : axis + 2]
-    # Written with concatenate, a copy: padding and adding runs at a third of the speed.
+    # Written with concatenate, a copy: padding and adding took about twice as long.
     low = lax.slice_in_dim(x, 0, n - m, axis=axis + 1)
     middle = lax.slice_in_dim(x, n - m, m, axis=axis + 1)
     high = lax.slice_in_dim(x, m, n, axis=axis + 1)

@@ -42,6 +42,7 @@ def sum_over_micro_batches(fn: Callable[[Batch], Sums], batch: Batch, size: int 
 
     structure = None
 
+    @jax.jit  # traced once for its shapes and the loop
     def leaves(portion: Batch) -> list[jax.Array]:
         nonlocal structure
         values, structure = jax.tree.flatten(fn(portion))
