@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def windows(run: Callable[[int], None], *, count: int = 7, seconds: float = 0.7) -> list[float]:
+def windows(run: Callable[[int], None], *, count: int = 3, seconds: float = 0.7) -> list[float]:
     """Seconds per step in each of `count` windows of at least `seconds`.
 
     `run(n)` does n steps and returns when the device has finished them. Three calls warm up; the

@@ -25,6 +25,7 @@ from mnistjax.models.summary import summarise
 from mnistjax.report.console import TrainingDisplay, model_table
 from mnistjax.report.files import write_json
 from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.log import MetricsLog, best_epoch
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
@@ -191,9 +192,7 @@ def compile_step(
     """Compile for these shapes before the first step, and say how many seconds it took."""
     images, labels = on_device(train)
     row = epoch_order(0, 0, count=len(train.labels), batch_size=batch_size)[0]
-    started = time.perf_counter()
-    lowered = train_step.lower(state, take_batch(images, labels, row))
-    return lowered.compile(), time.perf_counter() - started
+    return compile_for(train_step, state, take_batch(images, labels, row))
 
 
 class _Speed:

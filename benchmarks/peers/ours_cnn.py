@@ -1,7 +1,6 @@
 """The small CNN's training step of this library: one step per call, or a whole scan of them."""
 
 import sys
-import time
 
 import flax
 import jax
@@ -12,6 +11,7 @@ from flax import nnx
 
 import mnistjax as mj
 from benchmarks.timing import report, windows
+from mnistjax.training.compile import compile_for
 
 mode = sys.argv[2]
 problem = np.load(sys.argv[1])
@@ -24,10 +24,10 @@ batch = mj.Batch(images, labels, jnp.ones(labels.shape, bool))
 batches = [mj.Batch(*arrays) for arrays in zip(*batch, strict=True)]
 state = mj.init_state(params, tx)
 
-started = time.perf_counter()
-step = train_step.lower(state, batches[0]).compile()
-compile_seconds = time.perf_counter() - started
-epoch = jax.jit(lambda state, batch: jax.lax.scan(train_step, state, batch), donate_argnums=0)
+step, compile_seconds = compile_for(train_step, state, batches[0])
+if mode == "scan":
+    scan = jax.jit(lambda state, batch: jax.lax.scan(train_step, state, batch), donate_argnums=0)
+    steps, compile_seconds = compile_for(scan, state, batch)
 
 
 def run(n: int) -> None:
@@ -37,10 +37,10 @@ def run(n: int) -> None:
     jax.block_until_ready(state)
 
 
-def run_epochs(n: int) -> None:
+def run_scans(n: int) -> None:
     global state
     for _ in range(n):
-        state, _ = epoch(state, batch)
+        state, _ = steps(state, batch)
     jax.block_until_ready(state)
 
 
@@ -48,7 +48,7 @@ losses = []
 for i in range(len(batches)):
     state, metrics = step(state, batches[i])
     losses.append(metrics.loss)
-taken = [w / len(batches) for w in windows(run_epochs)] if mode == "epoch" else windows(run)
+taken = [w / len(batches) for w in windows(run_scans)] if mode == "scan" else windows(run)
 report(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,

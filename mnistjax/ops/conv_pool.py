@@ -76,16 +76,22 @@ def _apart(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
 
 class _Pooling(NamedTuple):
     """Four places to one: `forward(places, bias) -> (value, code)`, one byte of code each;
-    `backward(g, code, place)` is what place 0..3 gets of the gradient g."""
+    `backward(g, code, place)` is what place 0..3 gets of the gradient g, `total(g, code)` what
+    the four get together."""
 
     forward: Callable[[list[Array], Array], tuple[Array, Array]]
     backward: Callable[[Array, Array, Array | int], Array]
+    total: Callable[[Array, Array], Array]
 
 
 def _max_forward(places: list[Array], bias: Array) -> tuple[Array, Array]:
     largest, first = first_maximum(places)
     y = largest + bias
     return jax.nn.relu(y), jnp.where(y > 0, first, jnp.uint8(4))  # 4: ReLU is off
+
+
+def _max_total(g: Array, code: Array) -> Array:
+    return jnp.where(code < 4, g, 0)
 
 
 def _avg_forward(places: list[Array], bias: Array) -> tuple[Array, Array]:
@@ -99,12 +105,18 @@ def _avg_backward(g: Array, code: Array, place: Array | int) -> Array:
     return jnp.where((code >> place) & 1 == 1, g * 0.25, 0)
 
 
-POOLS = {"max": _Pooling(_max_forward, to_place), "avg": _Pooling(_avg_forward, _avg_backward)}
+def _avg_total(g: Array, code: Array) -> Array:
+    return g * 0.25 * lax.population_count(code).astype(g.dtype)
+
+
+POOLS = {
+    "max": _Pooling(_max_forward, to_place, _max_total),
+    "avg": _Pooling(_avg_forward, _avg_backward, _avg_total),
+}
 
 
 def _bias_gradient(pool: Pool, g: Array, code: Array) -> Array:
-    a, b, c, d = (POOLS[pool].backward(g, code, place) for place in range(4))
-    return (a + b + c + d).sum((0, 1, 2), keepdims=True)
+    return POOLS[pool].total(g, code).sum((0, 1, 2), keepdims=True)
 
 
 # Any kernel on a CPU: the convolution's map, then bias, ReLU and pooling at once.

@@ -56,17 +56,26 @@ def matrices(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return a, g, b
 
 
-def tile_size(height: int, width: int) -> int:
-    """The m in 2, 4, 5, 6 with the fewest products for an output map of this size.
+def tile_size(batch: int, height: int, width: int, weights: int) -> int:
+    """The m in 2, 4, 5, 6 with the least work for output maps of this size.
 
-    >>> tile_size(10, 10), tile_size(4, 4), tile_size(224, 224)
+    `weights`: inputs * outputs of the kernel. Work is n * n products of the tiles with the weights,
+    and fetching the n * n transformed weights: little while they fit the cache, as much as 50 tiles
+    from 8 MB on (fitted to `python -m benchmarks.tune`, where 14x14 maps of 512 channels take 5 ms
+    by F(2, 3) and 25 ms by F(4, 3)).
+
+    >>> tile_size(22, 10, 10, 32 * 64), tile_size(64, 4, 4, 512 * 512), tile_size(1, 224, 224, 4096)
     (5, 4, 6)
+    >>> tile_size(1, 14, 14, 512 * 512)
+    2
     """
 
-    def products(m: int) -> int:
-        return -(-height // m) * -(-width // m) * (m + 2) ** 2
+    def work(m: int) -> float:
+        tiles = batch * -(-height // m) * -(-width // m)
+        products = (m + 2) ** 2
+        return products * (tiles + 50 * min(1.0, 4 * products * weights / 2**23))
 
-    return min((2, 4, 5, 6), key=products)
+    return min((2, 4, 5, 6), key=work)
 
 
 def combine(matrix: np.ndarray, parts: list[Array], axis: int) -> Array:

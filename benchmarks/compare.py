@@ -1,0 +1,111 @@
+"""Cells side by side: the rounds, the check that all compute the same, the table, the file."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.cells import Cell, run_cell, run_rounds
+from benchmarks.environment import environment, load
+from benchmarks.results import NOISY_LOAD, ratio, save, show, summarise
+from mnistjax.cli import Config
+from mnistjax.errors import UsageError
+
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 110)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(Config):
+    rounds: int = 3
+    """Each cell is measured so many times, in turn with the others."""
+    threads: int = 2
+    """Cores that every cell may use."""
+    only: tuple[str, ...] = ()
+    """Cells to run, by their names; default: all."""
+    save: bool = True
+    """Write the figures to benchmarks/results/."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for the first flag that cannot work."""
+        for name in ("rounds", "threads"):
+            if getattr(self, name) < 1:
+                flag = f"--{name} {getattr(self, name)}"
+                raise UsageError(flag, "must be at least 1", fix=f"pass --{name} 2")
+
+
+def compare(
+    config: BenchmarkConfig,
+    title: str,
+    cells: Sequence[Cell],
+    *,
+    problem: Callable[[Path], None],
+    images: int,
+    flops: float,
+    same: Callable[[dict[str, Any], dict[str, Any]], str],
+) -> dict[str, Any]:
+    """Measure `cells` (the first is ours) on one problem; the rows and the machine's peaks.
+
+    `same(ours, theirs)` says in a few words how two reports differ, "" if they compute the same:
+    a cell that computes something else gets no time.
+    """
+    chosen = [cell for cell in cells if not config.only or cell.name in config.only]
+    reports: dict[str, list[dict[str, Any]]] = {cell.name: [] for cell in chosen}
+    with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
+        path = Path(directory) / "problem.npz"
+        problem(path)
+        status.update(f"{title}: peaks of this machine")
+        peaks = run_cell(Cell("peaks", "peaks"), path, threads=config.threads)
+        turns = run_rounds(chosen, path, threads=config.threads, rounds=config.rounds)
+        for number, cell, report in turns:
+            first = reports[chosen[0].name]
+            if "missing" not in report and first and "missing" not in first[0]:
+                difference = same(first[0], report)
+                if difference:
+                    report = {"missing": f"refused, it computes something else: {difference}"}
+            reports[cell.name].append(report)
+            status.update(f"{title}: round {number + 1} of {config.rounds}, {cell.name}")
+    peak = peaks.get("gemm_gflops")
+    rows = {
+        name: summarise(got, images=images, flops=flops, peak_gflops=peak)
+        for name, got in reports.items()
+    }
+    ours = rows[chosen[0].name]
+    for name, row in rows.items():
+        if name != chosen[0].name and (times := ratio(ours, row)):
+            row["ours_is"] = times
+    console.print(show(title, rows))
+    return {"peaks": {k: peaks.get(k) for k in ("gemm_gflops", "copy_gb_per_s")}, "rows": rows}
+
+
+def finish(job: str, config: BenchmarkConfig, facts: dict[str, Any], result: dict[str, Any]) -> int:
+    """Say how quiet the machine was, and write the file."""
+    if (facts["load_before"] or 0) > NOISY_LOAD:
+        note = f"load {facts['load_before']} before the run: other work may have slowed it"
+        console.print(f"[bold yellow]NOTE[/]  {note}", highlight=False)
+    if config.save and not config.only:
+        path = save(job, facts | {"load_after": load()}, result)
+        console.print(f"written to benchmarks/results/{path.name}", highlight=False)
+    return 0
+
+
+def facts(config: BenchmarkConfig) -> dict[str, Any]:
+    """The environment, read before anything runs."""
+    return environment(threads=config.threads)
+
+
+def same_features(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Channel means of the features agree to 1e-3 of their norm."""
+    a, b = np.array(ours["checks"]), np.array(theirs["checks"])
+    error = float(np.linalg.norm(a - b) / np.linalg.norm(a))
+    return "" if error < 1e-3 else f"features differ by {error:.1e}"
+
+
+def same_losses(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """The first loss agrees to 1e-4, the 20th to 2 %: Keras places Adam's epsilon elsewhere."""
+    first, last = (abs(ours["losses"][i] / theirs["losses"][i] - 1) for i in (0, -1))
+    return "" if first < 1e-4 and last < 0.02 else f"losses differ by {first:.1e}, {last:.1e}"

@@ -1,0 +1,114 @@
+"""One operation in all its lowerings, in turn: forward, and forward with both gradients."""
+
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from benchmarks.timing import report
+from mnistjax.ops import winograd
+from mnistjax.ops.conv_pool import conv_pool
+from mnistjax.ops.convolution import DIMENSIONS, conv2d, conv2d_patches, over_tiles, winograd_conv
+from mnistjax.ops.normalization import local_response_norm
+from mnistjax.ops.pooling import avg_pool, max_pool
+
+case = json.loads(sys.argv[2])
+batch, size, inputs, outputs, k = (case[n] for n in ("batch", "size", "inputs", "outputs", "k"))
+padding = case.get("padding", "SAME")
+keys = jax.random.split(jax.random.key(0), 3)
+x = jax.random.normal(keys[0], (batch, size, size, inputs))
+kernel = jax.random.normal(keys[1], (k, k, inputs, outputs)) if k else jnp.zeros(())
+
+
+def by_lax(x, kernel):
+    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS)
+
+
+def by_winograd(m):
+    return lambda x, kernel: over_tiles(lambda x: winograd_conv(m, x, kernel), x, m, padding)
+
+
+def pooled(x, pool, start):
+    return lax.reduce_window(x, start, pool, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def usual_conv_pool(x, kernel):
+    return pooled(jax.nn.relu(by_lax(x, kernel)), lax.max, -jnp.inf)
+
+
+bias = jnp.zeros(outputs or 1)
+lowerings = {
+    "conv": {"default": by_lax, "ours": lambda x, kernel: conv2d(x, kernel, padding=padding)},
+    "conv_pool": {
+        "default": usual_conv_pool,
+        "ours": lambda x, kernel: conv_pool(x, kernel, bias, padding=padding),
+    },
+    "max_pool": {
+        "default": lambda x, _: pooled(x, lax.max, -jnp.inf),
+        "ours": lambda x, _: max_pool(x),
+    },
+    "avg_pool": {
+        "default": lambda x, _: pooled(x, lax.add, 0.0) / 4,
+        "ours": lambda x, _: avg_pool(x),
+    },
+    "lrn": {
+        "default": lambda x, _: (
+            x
+            / (2 + 1e-4 * lax.reduce_window(x * x, 0.0, lax.add, (1, 1, 1, 5), (1,) * 4, "SAME"))
+            ** 0.75
+        ),
+        "ours": lambda x, _: local_response_norm(x),
+    },
+}[case["op"]]
+if case["op"] == "conv" and case.get("all"):
+    lowerings["patches"] = lambda x, kernel: conv2d_patches(x, kernel, padding=padding)
+    if k == 3:
+        for m in (2, 4, 5, 6):
+            lowerings[f"F({m},3)"] = by_winograd(m)
+
+
+def with_gradients(fn):
+    def run(x, kernel, g):
+        y, pull = jax.vjp(fn, x, kernel)
+        return (y, *pull(g))
+
+    return run
+
+
+def clock(compiled, arguments) -> float:
+    started, calls = time.perf_counter(), 0
+    while time.perf_counter() - started < case["seconds"]:
+        jax.block_until_ready(compiled(*arguments))
+        calls += 1
+    return (time.perf_counter() - started) / calls
+
+
+rows: dict[str, dict] = {}
+programs = {}
+for name, fn in lowerings.items():
+    g = jnp.ones(jax.eval_shape(fn, x, kernel).shape)
+    for part, program, arguments in (
+        ("forward", fn, (x, kernel)),
+        ("with gradients", with_gradients(fn), (x, kernel, g)),
+    ):
+        started = time.perf_counter()
+        compiled = jax.jit(program).lower(*arguments).compile()
+        row = rows.setdefault(name, {}).setdefault(part, {"ms": []})
+        row["compile_seconds"] = round(time.perf_counter() - started, 2)
+        row["temp_mib"] = round(compiled.memory_analysis().temp_size_in_bytes / 2**20, 1)
+        programs[name, part] = compiled, arguments
+for _ in range(case["windows"] + 1):
+    for (name, part), (compiled, arguments) in programs.items():
+        rows[name][part]["ms"].append(clock(compiled, arguments) * 1e3)
+for parts in rows.values():
+    for row in parts.values():
+        times = sorted(row["ms"][1:])  # the first window warms up
+        row["ms"] = round(times[len(times) // 2], 3)
+report(
+    versions={"jax": jax.__version__},
+    rows=rows,
+    tile=winograd.tile_size(batch, size, size, inputs * outputs) if case["op"] == "conv" else None,
+)

@@ -1,0 +1,69 @@
+"""What every peer of a job gets: the same images, labels and first parameters, as one .npz."""
+
+from pathlib import Path
+
+import numpy as np
+
+BATCH, STEPS = 128, 20
+VGG16 = {1: (2, 64), 2: (2, 128), 3: (3, 256), 4: (3, 512), 5: (3, 512)}
+
+
+def cnn_problem(path: Path) -> None:
+    """20 batches of 128 real digits and the small CNN's parameters: a loss that falls."""
+    from flax import nnx
+
+    import mnistjax as mj
+
+    train = mj.load_dataset("digits").train
+    order = np.random.default_rng(0).permutation(len(train.labels) * 2)[: BATCH * STEPS]
+    order %= len(train.labels)
+    _, params = mj.functional(mj.CNN(rngs=nnx.Rngs(0)))
+    np.savez(
+        path,
+        images=train.images[order].reshape(STEPS, BATCH, 28, 28, 1),
+        labels=train.labels[order].reshape(STEPS, BATCH).astype(np.uint8),
+        **{f"{layer}/{n}": np.asarray(a) for layer, p in params.items() for n, a in p.items()},
+    )
+
+
+def vgg16_problem(path: Path, *, size: int, batch: int) -> None:
+    """Random images [batch, size, size, 3] and He-normal kernels of the 13 convolutions."""
+    random = np.random.default_rng(0)
+    arrays = {"images": random.normal(size=(batch, size, size, 3)).astype(np.float32) * 50}
+    inputs = 3
+    for block, (convs, outputs) in VGG16.items():
+        for i in range(1, convs + 1):
+            kernel = random.normal(size=(3, 3, inputs, outputs)) * np.sqrt(2 / 9 / inputs)
+            arrays[f"block{block}_conv{i}/kernel"] = kernel.astype(np.float32)
+            arrays[f"block{block}_conv{i}/bias"] = random.normal(size=outputs).astype(np.float32)
+            inputs = outputs
+    np.savez(path, **arrays)
+
+
+def cnn_step_flops() -> float:
+    """Multiplications and additions of one image's training step, convolutions by definition.
+
+    Forward once, backward twice, but no gradient of the pixels: what is needed, not what is done
+    (Winograd does less). 26x26 outputs of the first and 11x11 of the second convolution.
+
+    >>> cnn_step_flops() / 1e6
+    16.954624
+    """
+    conv1, conv2 = 26 * 26 * 9 * 32, 11 * 11 * 9 * 32 * 64
+    dense = 1600 * 128 + 128 * 10
+    return 2.0 * (2 * conv1 + 3 * conv2 + 3 * dense)
+
+
+def vgg16_flops(size: int) -> float:
+    """Multiplications and additions of the 13 convolutions for one image.
+
+    >>> round(vgg16_flops(224) / 1e9, 1)
+    30.7
+    """
+    total, inputs = 0, 3
+    for convs, outputs in VGG16.values():
+        for _ in range(convs):
+            total += size * size * 9 * inputs * outputs
+            inputs = outputs
+        size //= 2
+    return 2.0 * total
