@@ -57,6 +57,21 @@ def test_arrives_whole_and_is_not_fetched_twice(address, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_an_md5_is_checked_where_no_better_is_published(address, tmp_path):
+    md5 = hashlib.md5(BODY).hexdigest()
+    download(f"{address}/file", tmp_path / "file", md5=md5, size=len(BODY), quiet=True)
+    assert (tmp_path / "file").read_bytes() == BODY
+    with pytest.raises(NetworkError, match="differ from their MD5.*Fix: look elsewhere"):
+        download(
+            f"{address}/wrong",
+            tmp_path / "other",
+            md5=md5,
+            size=len(BODY),
+            fix="look elsewhere",
+            quiet=True,
+        )
+
+
 def test_a_part_is_continued(address, tmp_path):
     (tmp_path / "file.part").write_bytes(BODY[:5000])
     fetch(f"{address}/file", tmp_path / "file")

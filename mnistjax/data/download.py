@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -10,22 +11,34 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from mnistjax.errors import NetworkError
 
+OTHER_DATA = "check the network, or pass --data-dir with files you have, or --dataset digits"
 TIMEOUT = 8.0  # seconds without an answer; name look-ups have no time-out of their own
 
 
-def download(url: str, path: Path, *, sha256: str, size: int, quiet: bool = False) -> None:
-    """Fetch `url` to `path` unless a file with that SHA-256 is there already.
+def download(
+    url: str,
+    path: Path,
+    *,
+    size: int,
+    sha256: str = "",
+    md5: str = "",
+    fix: str = OTHER_DATA,
+    quiet: bool = False,
+) -> None:
+    """Fetch `url` to `path` unless a file with that digest is there already.
 
-    A broken transfer leaves `<path>.part`, which the next call continues. Raises `NetworkError`
-    within about `TIMEOUT` seconds when nothing answers, and when the contents do not match.
+    Pass `sha256`, or `md5` for a publisher who gives no better; `fix` is what a user without the
+    network can do. A broken transfer leaves `<path>.part`, which the next call continues. Raises
+    `NetworkError` within about `TIMEOUT` seconds when nothing answers, and when the contents do
+    not match.
     """
-    if path.is_file() and _digest(path) == sha256:
+    algorithm, wanted = ("sha256", sha256) if sha256 else ("md5", md5)
+    if path.is_file() and file_digest(path, algorithm) == wanted:
         return
     part = path.with_name(path.name + ".part")
     done = part.stat().st_size if part.is_file() else 0
     if done >= size:  # nothing left to ask for: a server would answer 416, again and again
         done = 0
-    offline = "check the network, or pass --data-dir with files you have, or --dataset digits"
     try:
         with _get(url, start=done) as response:
             response.raise_for_status()
@@ -37,10 +50,11 @@ def download(url: str, path: Path, *, sha256: str, size: int, quiet: bool = Fals
     except (requests.RequestException, TimeoutError, OSError) as error:
         part_kept = "" if not part.is_file() else " (the part received is kept)"
         why = f"{_reason(error)}{part_kept}"
-        raise NetworkError(f"download {url}", why, fix=offline) from error
-    if _digest(part) != sha256:
+        raise NetworkError(f"download {url}", why, fix=fix) from error
+    if file_digest(part, algorithm) != wanted:
         part.unlink()
-        raise NetworkError(f"download {url}", "contents differ from their SHA-256", fix=offline)
+        why = f"contents differ from their {'SHA-256' if sha256 else 'MD5'}"
+        raise NetworkError(f"download {url}", why, fix=fix)
     part.replace(path)
 
 
@@ -79,9 +93,11 @@ def _stream(response: requests.Response, file, *, size: int, done: int, quiet: b
     file.flush()
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file; MD5 tells damage, not malice."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        new = partial(hashlib.new, algorithm, usedforsecurity=algorithm != "md5")
+        return hashlib.file_digest(file, new).hexdigest()
 
 
 def _reason(error: Exception) -> str:
