@@ -53,6 +53,12 @@ class NetworkError(DataError):
     """A download is not to be had: no network, no answer, a broken transfer."""
 
 
+class WeightsError(MnistjaxError):
+    """Pretrained weights are missing, damaged, unsafe or of another network."""
+
+    exit_code = 4
+
+
 class StorageError(MnistjaxError):
     """A run directory or checkpoint cannot be read or written."""
 
