@@ -18,3 +18,4 @@ from .training.metrics import Metrics as Metrics
 from .training.state import TrainState as TrainState
 from .training.state import init_state as init_state
 from .training.step import make_train_step as make_train_step
+from .weights.source import load_weights as load_weights

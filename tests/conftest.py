@@ -1,8 +1,13 @@
+import atexit
 import gzip
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["KERAS_HOME"] = tempfile.mkdtemp()  # importing keras writes a file there
 
 import hypothesis
 import jax
@@ -11,6 +16,7 @@ import pytest
 
 from mnistjax.data.idx import FILES
 
+atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 hypothesis.settings.register_profile(
@@ -59,3 +65,32 @@ def tiny_idx_dir(tmp_path):
     for role, array in tiny_arrays().items():
         (directory / f"{FILES[role]}.gz").write_bytes(gzip.compress(idx_bytes(array), mtime=0))
     return directory
+
+
+@pytest.fixture(scope="session")
+def keras_vgg16():
+    """Keras's own VGG16 without its top, for 32x32 images; weights and biases are random."""
+    import keras
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        model = keras.applications.VGG16(
+            weights=None,  # type: ignore[arg-type]  a random network
+            include_top=False,
+            input_shape=(32, 32, 3),
+        )
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if layer.get_weights():  # biases of zero could be mistaken for one another
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, random.standard_normal(bias.shape, np.float32)])
+    return model
+
+
+@pytest.fixture
+def vgg16_file():
+    """Blocks 1 to 3 of the published VGG16, where the checkout has them beside it."""
+    directory = Path(__file__).parents[2] / "shared" / "data" / "vgg16"
+    path = directory / "vgg16_blocks1-3_tf_kernels_notop.h5"
+    if not path.is_file():
+        pytest.skip("real VGG16 weights are not in ../shared/data/vgg16")
+    return path
