@@ -86,7 +86,7 @@ def _read(file: io.TextIOWrapper) -> str:
 def main_module() -> str:
     """The dotted name of the program running: what stands after `python -m`."""
     spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else "experiments"
+    return spec.name.removesuffix(".__main__") if spec else "experiments"
 
 
 def _complain(line: str, code: int, debug: bool) -> int:
