@@ -98,15 +98,15 @@ def test_preprocessing_equals_keras_exactly(keras_vgg16):
     np.testing.assert_array_equal(np.asarray(jax.jit(caffe)(jnp.asarray(images))), ours)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_input_is_enlarged_coloured_and_centred(keras_vgg16, channels):
+@pytest.mark.parametrize(("channels", "size"), [(1, 48), (3, 48), (3, 11)])
+def test_input_is_resized_coloured_and_centred(keras_vgg16, channels, size):
     import keras
 
     images = np.random.default_rng(1).integers(0, 256, (2, 28, 28, channels)).astype(np.uint8)
-    ours = jax.jit(load_weights("random", cut="block3").preprocess(48))(jnp.asarray(images))
+    ours = jax.jit(load_weights("random", cut="block3").preprocess(size))(jnp.asarray(images))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        large = np.asarray(keras.layers.Resizing(48, 48)(images.astype(np.float32)))
-    rgb = np.repeat(large, 3, axis=-1) if channels == 1 else large
+        resized = np.asarray(keras.layers.Resizing(size, size)(images.astype(np.float32)))
+    rgb = np.repeat(resized, 3, axis=-1) if channels == 1 else resized
     expected = keras.applications.vgg16.preprocess_input(rgb.copy())
     np.testing.assert_allclose(np.asarray(ours), np.asarray(expected), atol=1e-4)
     assert ours.dtype == jnp.float32

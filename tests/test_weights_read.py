@@ -165,11 +165,12 @@ def test_nothing_outside_of_the_file_is_read(path, tmp_path, change):
     refused(edit(path, change), "unsupported HDF5 feature")
 
 
+@pytest.mark.parametrize("link", [h5py.ExternalLink("foreign.h5", "/"), h5py.SoftLink("/nowhere")])
 @pytest.mark.parametrize("place", ["model_weights", "layers", "layers/conv2d", "layers/a/vars"])
-def test_no_link_is_followed_to_find_the_layout(path, tmp_path, place):
+def test_no_link_is_followed_to_find_the_layout(path, tmp_path, place, link):
     (tmp_path / "foreign.h5").write_text(SENTINEL)  # opening it would say so
     with h5py.File(path, "w") as file:
-        file[place] = h5py.ExternalLink("foreign.h5", "/")
+        file[place] = link
     refused(path, "unsupported HDF5 feature: a soft or external link")
 
 
@@ -236,11 +237,12 @@ def test_tensors_that_overlap_are_refused(path):
     [
         (lambda file, name: file.attrs.clear(), "in none of Keras's layouts"),
         (lambda file, name: file.attrs.create("layer_names", np.arange(3)), "hold names"),
+        (lambda file, name: file.attrs.create("layer_names", np.zeros(20_000, "S1")), "hold names"),
         (lambda file, name: file.attrs.create("layer_names", "a\x1b[2Jb"), "hold names"),
         (lambda file, name: file.attrs.create("layer_names", ["../x"]), "not a path inside"),
         (lambda file, name: file.attrs.create("layer_names", ["nowhere"]), "not there"),
     ],
-    ids=["none", "numbers", "control characters", "path", "dangling"],
+    ids=["none", "numbers", "too many", "control characters", "path", "dangling"],
 )
 def test_names_are_not_believed(path, change, says):
     assert "\x1b" not in refused(edit(path, change), says)

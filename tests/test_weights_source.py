@@ -160,6 +160,12 @@ def run(*argv):
     return cli.run(WeightsConfig, main, argv)
 
 
+@pytest.mark.usefixtures("no_child")
+def test_a_file_of_unknown_digest_is_never_parsed_here(file):
+    with pytest.raises(WeightsError, match="could not be parsed safely: .* ended with 99"):
+        load_weights(file, cut="block3")
+
+
 def test_convert_writes_what_was_read(file, capsys):
     assert run("convert", "x.h5", "--cut", "block3") == 0
     report = capsys.readouterr().out

@@ -58,7 +58,7 @@ def follow(group: "h5py.Group", path: str) -> "h5py.Group | h5py.Dataset":
 
 
 def has(group: "h5py.Group", name: str) -> bool:
-    """Whether `group` has a link of that name, wherever it leads: h5py's `in` would follow it."""
+    """Whether `group` has a link of that name; where it leads is not asked."""
     return group.id.links.exists(name.encode())
 
 
@@ -106,14 +106,14 @@ def _strings(group: "h5py.Group", attribute: str) -> list[str]:
         raise refuse(where, "does not hold names")
     if 0 in about.shape:  # Keras writes an empty list as float64
         return []
-    if h5py.check_string_dtype(about.dtype) is None or about.dtype.itemsize > 1000:
+    if h5py.check_string_dtype(about.dtype) is None:
         raise refuse(where, "does not hold names")
     values: Any = group.attrs[attribute]
     texts = [
         value.decode() if isinstance(value, bytes) else value for value in np.ravel(values).tolist()
     ]
     for text in texts:
-        if not isinstance(text, str) or not text.isprintable() or len(text) > 1000:
+        if not text.isprintable():
             raise refuse(where, "does not hold names")
     return texts
 
