@@ -1,5 +1,6 @@
 """Files that are not what they are called, parsers that crash, and the way back to disk."""
 
+import gzip
 import json
 import os
 import pickle
@@ -99,6 +100,11 @@ CHILDREN = {
         "ended with (1|-25)",
     ),
     "says nothing": ("", "ended with 0"),
+    "babbles": (
+        "import json, sys; directory = json.load(sys.stdin)['directory']\n"
+        "open(directory + '/answer.json', 'w').write('[')",
+        "left no answer",
+    ),
 }
 
 
@@ -112,6 +118,19 @@ def test_a_child_that_fails_is_one_error(tmp_path, monkeypatch, code, says):
     with pytest.raises(WeightsError, match=rf"could not be parsed safely: .*{says}"):
         sandbox.parse(path, TINY)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.h5"]
+
+
+HANGS = sorted(Path(__file__).parent.glob("hdf5_hangs/*.h5.gz"))
+
+
+@pytest.mark.parametrize("packed", HANGS, ids=[path.name for path in HANGS])
+def test_files_that_hang_libhdf5_are_given_up(tmp_path, monkeypatch, packed):
+    """Found by fuzz_hdf5.py with HDF5 2.0; another version may well refuse them by itself."""
+    monkeypatch.setattr(sandbox, "SECONDS", 2.0)
+    path = tmp_path / "x.h5"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    with pytest.raises(WeightsError, match=f"^{path}: .*Fix: "):
+        sandbox.parse(path, TINY)
 
 
 def test_a_child_does_not_inherit_the_environment(monkeypatch):

@@ -45,12 +45,16 @@ def parse(path: Path, wanted: Table | None = None) -> Reading:
             raise _unsafe(path, f"no process to do it in ({error.strerror})") from error
         if child.returncode != 0 or not answer.is_file():
             raise _unsafe(path, f"the process that read it ended with {child.returncode}")
-        said = json.loads(answer.read_text(encoding="utf-8"))
-        if "error" in said:
-            what, why, fix = said["error"]
+        try:
+            said = json.loads(answer.read_text(encoding="utf-8"))
+            what, why, fix = said.get("error", ("", "", ""))
+            ignored, layout = tuple(said.get("ignored", ())), said.get("layout", "")
+        except (ValueError, AttributeError, TypeError) as error:
+            raise _unsafe(path, "the process that read it left no answer") from error
+        if what:
             raise WeightsError(what, why, fix=fix)
         reading, _ = read_safetensors(Path(private, "tensors.safetensors"), wanted)
-        return Reading(reading.params, tuple(said["ignored"]), said["layout"])
+        return Reading(reading.params, ignored, layout)
 
 
 def _environment() -> dict[str, str]:
