@@ -7,6 +7,26 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mnistjax.ops.conv_pool import Pool, conv_pool
+from mnistjax.ops.convolution import conv2d
+
+
+class Conv(nnx.Conv):
+    """Convolution and bias, the map keeps its size: `ops.conv2d`.
+
+    >>> import jax.numpy as jnp
+    >>> layer = Conv(3, 64, (3, 3), rngs=nnx.Rngs(0))
+    >>> layer(jnp.zeros((2, 32, 32, 3))).shape
+    (2, 32, 32, 64)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, padding="SAME", **kwargs)
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inputs: Float[Array, "batch height width inputs"]
+    ) -> Float[Array, "batch height width outputs"]:
+        assert self.bias is not None
+        return conv2d(inputs, self.kernel[...]) + self.bias[...].reshape(1, 1, 1, -1)
 
 
 class ConvPool(nnx.Conv):

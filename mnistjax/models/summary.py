@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mnistjax.models.head import Standardise
 from mnistjax.models.layers import ConvPool
 
 
@@ -21,9 +22,10 @@ class LayerRow(NamedTuple):
 
 
 def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[LayerRow]:
-    """A row for each layer with a kernel; nothing is computed, only shapes are traced.
+    """A row for each layer with parameters; nothing is computed, only shapes are traced.
 
     FLOPs count a multiply and an add as two: 2 * kernel size * output positions, plus the bias.
+    They are those of the definition: Winograd's algorithm does fewer.
 
     >>> from mnistjax.models.cnn import CNN
     >>> rows = summarise(CNN(rngs=nnx.Rngs(0)), (28, 28, 1))
@@ -42,7 +44,7 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
     shapes = jax.eval_shape(outputs, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
     rows = []
     for path, module in nnx.iter_modules(model):
-        if not isinstance(module, nnx.Conv | nnx.Linear):
+        if not isinstance(module, nnx.Conv | nnx.Linear | Standardise):
             continue
         name = "/".join(str(part) for part in path)
         state = nnx.to_pure_dict(nnx.state(module, nnx.Param))
@@ -53,9 +55,10 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state))
         positions = int(np.prod(output.shape)) // output.shape[-1]
         positions *= 4 if isinstance(module, ConvPool) else 1  # each pools 2x2 of them
-        flops = 2 * int(np.prod(state["kernel"].shape)) * positions
-        bias = positions * output.shape[-1] if "bias" in state else 0
-        rows.append(
-            LayerRow(name, type(module).__name__, output.shape[1:], parameters, flops + bias)
-        )
+        if isinstance(module, Standardise):
+            flops = 2 * output.shape[-1]  # a difference and a quotient
+        else:
+            flops = 2 * int(np.prod(state["kernel"].shape)) * positions
+            flops += positions * output.shape[-1] if "bias" in state else 0
+        rows.append(LayerRow(name, type(module).__name__, output.shape[1:], parameters, flops))
     return rows

@@ -1,0 +1,115 @@
+"""What is trained on VGG16's maps: a classifier, and with it perhaps the last blocks."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mnistjax.models.vgg16 import VGG16, map_shape
+
+Kind = Literal["flatten", "gap"]
+
+
+def features(
+    x: Float[Array, "batch height width channels"], kind: Kind
+) -> Float[Array, "batch features"]:
+    """A map as a vector: all of it, rows then columns then channels, or each channel's mean.
+
+    >>> x = jnp.ones((2, 4, 4, 8))
+    >>> features(x, "flatten").shape, features(x, "gap").shape
+    ((2, 128), (2, 8))
+    """
+    return x.reshape(len(x), -1) if kind == "flatten" else x.mean((1, 2))
+
+
+class Standardise(nnx.Module):
+    """(x - mean) / scale for each feature; nothing happens until both are filled in.
+
+    Statistics of the training features, not weights: a freeze mask has to keep them as they are.
+
+    >>> Standardise(3)(jnp.ones((1, 3))).tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, size: int) -> None:
+        self.mean = nnx.Param(jnp.zeros(size))
+        self.scale = nnx.Param(jnp.ones(size))
+
+    def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch features"]:
+        return (x - self.mean[...].reshape(1, -1)) / self.scale[...].reshape(1, -1)
+
+
+class Head(nnx.Module):
+    """Flatten or global average pooling, dense 256, ReLU, dense `num_classes`.
+
+    Maps float32 [batch, *map_shape] to logits. With `standardise` the features pass through
+    `Standardise` first, whose parameters are `standardise/mean` and `standardise/scale`.
+
+    >>> head = Head(map_shape=(4, 4, 256), rngs=nnx.Rngs(0))
+    >>> head(jnp.zeros((2, 4, 4, 256))).shape
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        *,
+        map_shape: tuple[int, int, int],
+        num_classes: int = 10,
+        kind: Kind = "flatten",
+        standardise: bool = False,
+        rngs: nnx.Rngs,
+    ) -> None:
+        size = math.prod(map_shape) if kind == "flatten" else map_shape[2]
+        self.kind: Kind = kind
+        self.standardise = Standardise(size) if standardise else None
+        self.dense1 = nnx.Linear(size, 256, rngs=rngs)
+        self.dense2 = nnx.Linear(256, num_classes, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch classes"]:
+        y = features(x, self.kind)
+        if self.standardise is not None:
+            y = self.standardise(y)
+        return self.dense2(nnx.relu(self.dense1(y)))
+
+
+class FineTuned(nnx.Module):
+    """The last `blocks` of a VGG16, possibly none, and a `Head` on their map.
+
+    Maps float32 [batch, *input_shape], the image or a frozen part's map, to logits. Parameters
+    are `{"backbone": {layer: ...}, "head": {...}}`, without "backbone" when there are no blocks.
+    Raises `ValueError` if `blocks` are not consecutive or do not fit `input_shape`.
+
+    >>> model = FineTuned(input_shape=(8, 8, 128), blocks=["block3"], rngs=nnx.Rngs(0))
+    >>> model(jnp.zeros((2, 8, 8, 128))).shape
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, int, int],
+        blocks: Sequence[str] = (),
+        num_classes: int = 10,
+        kind: Kind = "flatten",
+        standardise: bool = False,
+        rngs: nnx.Rngs,
+    ) -> None:
+        # The head first: it then starts the same whichever blocks are trained with it.
+        self.head = Head(
+            map_shape=map_shape(input_shape, blocks),
+            num_classes=num_classes,
+            kind=kind,
+            standardise=standardise,
+            rngs=rngs,
+        )
+        self.backbone = VGG16(blocks=blocks, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch classes"]:
+        return self.head(self.backbone(x))
