@@ -4,7 +4,7 @@ Not tested: the logits of Keras's full top. `include_top=True` wants 224x224 ima
 million parameters; its three layers are the dense layers of any head.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ from mnistjax.weights.source import load_weights
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 
+# The same program, compiled in a fifth of the time: block 2 at 32x32 took 1.0 s, now 0.2 s.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 
 def error(ours, reference):
     ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
@@ -40,7 +43,7 @@ def vgg_apply(*blocks):
     """Without first values: drawing them takes longer than the tests do."""
     module = nnx.eval_shape(lambda: VGG16(blocks=blocks, rngs=nnx.Rngs(0)))
     graphdef, _ = nnx.split(module, nnx.Param)
-    return jax.jit(lambda params, x: nnx.merge(graphdef, params)(x))
+    return quick_jit(lambda params, x: nnx.merge(graphdef, params)(x))
 
 
 def part(params, *blocks):
@@ -93,7 +96,7 @@ def test_every_block_equals_keras_from_grey_bytes_on(keras_vgg16, keras_params, 
     for depth, block in enumerate(BLOCKS):
         x = vgg_apply(block)(part(keras_params, block), x)
         constant, apply_fn = make_frozen(keras_params, blocks=[block], image_size=size >> depth)
-        y = jax.jit(apply_fn)(constant, y)
+        y = quick_jit(apply_fn)(constant, y)
         for ours in (x, y):
             assert ours.dtype == jnp.float32
             assert error(ours, expected[block]) < 1e-5, block
@@ -101,19 +104,19 @@ def test_every_block_equals_keras_from_grey_bytes_on(keras_vgg16, keras_params, 
 
 
 def test_parameters_are_those_of_the_weights_file():
-    _, params = functional(VGG16(blocks=BLOCKS[:3], rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: VGG16(blocks=BLOCKS, rngs=nnx.Rngs(0)))
+    params = nnx.to_pure_dict(nnx.state(module))
     shapes = {layer: {role: a.shape for role, a in of.items()} for layer, of in params.items()}
-    assert tensors(shapes) == tensors(table("block3"))
-    assert list(params) == list(table("block3"))
+    assert tensors(shapes) == tensors(table())
+    assert list(params) == list(table())
 
 
-@settings(max_examples=3)
-@given(at=st.integers(0, 2), height=st.integers(4, 12), width=st.integers(4, 12))
-def test_suffix_after_prefix_is_the_whole(some_params, at, height, width):
-    images = jax.random.normal(jax.random.key(at), (2, height, width, 3))
-    x = images
-    for blocks in (BLOCKS[:at], BLOCKS[at:2]):
-        x = vgg_apply(*blocks)(part(some_params, *blocks), x)
+@settings(max_examples=2)
+@given(height=st.integers(4, 12), width=st.integers(4, 12))
+def test_suffix_after_prefix_is_the_whole(some_params, height, width):
+    x = images = jax.random.normal(jax.random.key(0), (2, height, width, 3))
+    for block in BLOCKS[:2]:
+        x = vgg_apply(block)(part(some_params, block), x)
     whole = vgg_apply(*BLOCKS[:2])(part(some_params, *BLOCKS[:2]), images)
     assert error(x, whole) < 1e-6
 
@@ -130,27 +133,28 @@ def test_frozen_blocks_of_an_odd_size_equal_the_module(some_params):
 
 
 def test_elsewhere_kernels_stay_and_the_batch_is_whole(some_params):
-    constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:2], image_size=16, platform="gpu")
-    jax.tree.map(np.testing.assert_array_equal, constant, part(some_params, *BLOCKS[:2]))
+    constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:1], image_size=16, platform="gpu")
+    jax.tree.map(np.testing.assert_array_equal, constant, part(some_params, *BLOCKS[:1]))
     jaxpr = jax.make_jaxpr(apply_fn)(constant, jnp.zeros((300, 16, 16, 3)))
     assert not [e for e in jaxpr.eqns if e.primitive is lax.scan_p]
     images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
-    whole = vgg_apply(*BLOCKS[:2])(constant, images)
-    assert error(jax.jit(apply_fn)(constant, images), whole) < 1e-6
+    whole = vgg_apply(*BLOCKS[:1])(constant, images)
+    assert error(quick_jit(apply_fn)(constant, images), whole) < 1e-6
 
 
-@pytest.mark.parametrize("batch", [1, 4, 7, 8])
+@pytest.mark.parametrize("batch", [1, 4, 7])
 def test_chunks_change_no_image(some_params, monkeypatch, batch):
     images = jax.random.normal(jax.random.key(batch), (batch, 16, 16, 3))
     constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:1], image_size=16)
-    whole = apply_fn(constant, images)
+    whole = quick_jit(apply_fn)(constant, images)
     monkeypatch.setattr(frozen, "CHUNK_PIXELS", 3 * 16 * 16)
-    chunked = jax.make_jaxpr(apply_fn)(constant, images)
+    again = lambda *arguments: apply_fn(*arguments)  # noqa: E731  jit keeps traces by function
+    chunked = jax.make_jaxpr(again)(constant, images)
     (loop,) = (e for e in chunked.eqns if e.primitive is lax.scan_p)
     count = -(-batch // 3)
     assert loop.params["length"] == count
     assert loop.invars[-1].aval.shape[1] == -(-batch // count)
-    assert error(apply_fn(constant, images), whole) < 1e-6
+    assert error(quick_jit(again)(constant, images), whole) < 1e-6
 
 
 def test_frozen_kernels_are_arguments(some_params):
@@ -162,9 +166,11 @@ def test_frozen_kernels_are_arguments(some_params):
 
 def test_gradient_of_a_block_in_double_precision():
     with jax.enable_x64(True):
-        apply_fn, params = functional(VGG16(blocks=["block1"], rngs=nnx.Rngs(0)))
         random = np.random.default_rng(0)
-        params = jax.tree.map(lambda p: jnp.array(random.normal(size=p.shape)), params)
+        params = {
+            layer: {role: jnp.array(random.normal(size=shape)) for role, shape in of.items()}
+            for layer, of in convolutions(["block1"])["block1"].items()
+        }
         x, g = jnp.array(random.normal(size=(2, 7, 6, 3))), random.normal(size=(2, 3, 3, 64))
 
         def usual(params, x):
@@ -180,9 +186,9 @@ def test_gradient_of_a_block_in_double_precision():
             return nnx.max_pool(x, (2, 2), (2, 2))
 
         def gradients(fn):
-            return jax.jit(jax.grad(lambda p, x: jnp.sum(fn(p, x) * g), (0, 1)))(params, x)
+            return quick_jit(jax.grad(lambda p, x: jnp.sum(fn(p, x) * g), (0, 1)))(params, x)
 
-        errors = jax.tree.map(error, gradients(apply_fn), gradients(usual))
+        errors = jax.tree.map(error, gradients(vgg_apply("block1")), gradients(usual))
         assert max(jax.tree.leaves(errors)) < 1e-11
 
 
@@ -226,9 +232,9 @@ def test_fine_tuned_has_a_backbone_only_with_blocks(some_params):
     jax.tree.map(np.testing.assert_array_equal, alone["head"], both["head"])
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 3))
     weights = part(some_params, "block1")
-    logits = apply_fn(both | {"backbone": weights}, x)
+    logits = quick_jit(apply_fn)(both | {"backbone": weights}, x)
     head_apply, _ = functional(Head(map_shape=(2, 2, 64), rngs=nnx.Rngs(9)))
-    expected = head_apply(both["head"], vgg_apply("block1")(weights, x))
+    expected = quick_jit(head_apply)(both["head"], vgg_apply("block1")(weights, x))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
 
 

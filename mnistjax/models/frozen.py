@@ -1,6 +1,6 @@
 """The frozen part of VGG16 as a constant: its kernels are transformed once, not in every step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -70,7 +70,7 @@ def _convolve(constant: Params, layer: str, x: Array) -> Array:
     return conv(x, kernel) + bias.reshape(1, 1, 1, -1)
 
 
-def _in_chunks(forward: ApplyFn, images: Array) -> Array:
+def _in_chunks(forward: Callable[[Array], Array], images: Array) -> Array:
     """Equal chunks, so that few images are made up to fill the last one."""
     batch, height, width, _ = images.shape
     count = max(1, -(-batch // max(1, CHUNK_PIXELS // (height * width))))
