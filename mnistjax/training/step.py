@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from mnistjax.data.batches import Batch, to_unit
 from mnistjax.models.functional import ApplyFn, Params
+from mnistjax.training.freeze import Mask, merge, trainable_part
 from mnistjax.training.metrics import Metrics, measure
 from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches
 from mnistjax.training.state import TrainState
@@ -24,6 +25,7 @@ def make_train_step(
     tx: optax.GradientTransformation,
     preprocess: Callable[[Array], Array] = to_unit,
     micro_batch: int | None = None,
+    frozen: Mask = False,
 ) -> jax.stages.Wrapped:
     """Make the jitted `train_step(state, batch) -> (state, metrics)`.
 
@@ -34,6 +36,10 @@ def make_train_step(
     `micro_batch`: the gradient is summed over portions of so many examples; by default portions
     that fit a CPU's cache, and the whole batch elsewhere. The same update to rounding, as long as
     `apply_fn` treats each example for itself.
+
+    `frozen`: a mask (`freeze_mask`) of what keeps its value; no gradient of it is ever computed,
+    so neither a clip nor a norm can read one. `tx` has to leave out the same leaves:
+    `optax.selective_transform(tx, freeze_mask=frozen)`.
 
     >>> from mnistjax.training.state import init_state
     >>> tx = optax.sgd(0.1)
@@ -47,19 +53,22 @@ def make_train_step(
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        def loss_fn(trainable: Params, batch: Batch) -> tuple[Array, Metrics]:
+            params = merge(trainable, state.params, frozen)
             logits = apply_fn(params, preprocess(batch.images))
             metrics = measure(logits, batch.labels, batch.mask)
             return jnp.asarray(metrics.loss_sum), metrics
 
         size = micro_batch or micro_batch_size(batch.images.shape)
-        grad_fn = partial(jax.grad(loss_fn, has_aux=True), state.params)
+        trainable = trainable_part(state.params, frozen)
+        grad_fn = partial(jax.grad(loss_fn, has_aux=True), trainable)
         grads, metrics = sum_over_micro_batches(grad_fn, batch, size)
         scale = 1 / jnp.asarray(metrics.count, jnp.float32)
         grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an int32
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, cast(Params, params), opt_state), metrics
+        trainable = cast(Params, optax.apply_updates(trainable, updates))
+        params = merge(trainable, state.params, frozen)
+        return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step
