@@ -1,0 +1,123 @@
+"""What a frozen backbone says of every image, computed once and kept on disk."""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float32, UInt8
+from rich.console import Console
+
+from mnistjax.errors import UsageError
+from mnistjax.training.feature_file import FeatureFile, nbytes
+from mnistjax.training.progress import CountDisplay
+from mnistjax.training.storage import locked
+
+COMMIT_SECONDS = 1.0  # of work a kill may cost; each commit waits for the disk
+
+
+class FeatureCache(NamedTuple):
+    """The features of all images, and what they cost."""
+
+    features: Float32[np.ndarray, "n *row"]
+    """A read-only memory map."""
+    computed: int
+    """Rows computed now; the others were on disk."""
+    damaged: bool
+    """Whether something on disk had changed since it was written, and was computed again."""
+    seconds: float
+    """Time spent in here, waiting for another process included."""
+
+    @property
+    def hit(self) -> bool:
+        """Whether nothing was left to compute."""
+        return self.computed == 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Images computed in a second; 0 for a hit."""
+        return self.computed / self.seconds
+
+
+class TooLarge(NamedTuple):
+    """The features would take more than the limit; nothing was computed."""
+
+    needed_bytes: int
+    limit_bytes: int
+
+
+class Stopped(NamedTuple):
+    """`should_stop` said so: `rows` are on disk, and the next call continues after them."""
+
+    rows: int
+    total: int
+
+
+def features_key(**facts: Any) -> str:
+    """SHA-256 of all that decides the features: weights, preprocessing, size, data, versions ...
+
+    >>> features_key(size=32, cut="block3") == features_key(cut="block3", size=32)
+    True
+    >>> features_key(size=32)[:8], features_key(size=33)[:8]
+    ('adbeca9a', '9f03bbfd')
+    """
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def cached_features(
+    compute: Callable[[UInt8[np.ndarray, "b h w c"]], Float32[Array, "b *row"]],
+    images: UInt8[np.ndarray, "n h w c"],
+    *,
+    key: str,
+    directory: Path,
+    batch_size: int,
+    limit_bytes: int | None = None,
+    quiet: bool = False,
+    console: Console | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FeatureCache | TooLarge | Stopped:
+    """`compute` of every image, from `directory/<key>` as far as it is there and undamaged.
+
+    `compute` is jitted, sees batches of one size (the last one is padded) and treats each image
+    for itself; it is traced for its shape in any case. What a stop, an error or a kill leaves is
+    continued by the next call. `should_stop` is asked after every batch. Of two processes at one
+    key the second waits and finds the work done. Raises `StorageError`, for too little room
+    before it starts, and `UsageError` for a key that is none of `features_key`'s.
+    """
+    if not re.fullmatch("[0-9a-f]{64}", key):
+        raise UsageError(f"feature cache key {key}", "is no SHA-256", fix="pass features_key(...)")
+    started, count = time.perf_counter(), len(images)
+    batch = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), images.dtype)
+    features = jax.eval_shape(compute, batch)
+    if features.dtype != np.float32:
+        fix = "cast to float32 at the end of compute"
+        raise UsageError("feature cache", f"compute gives {features.dtype}", fix=fix)
+    shape = (count, *features.shape[1:])
+    if limit_bytes is not None and nbytes(shape) > limit_bytes:
+        return TooLarge(nbytes(shape), limit_bytes)
+    place = directory / key
+    with locked(place / "lock", should_stop=should_stop) as alone:
+        if not alone:
+            return Stopped(0, count)
+        with FeatureFile(place, shape) as file, CountDisplay(console, count, quiet) as display:
+            found = file.rows
+            display.show(found)
+            committed = time.monotonic()
+            for start in range(found, count, batch_size):
+                rows = images[start : start + batch_size]
+                padding = [(0, batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+                file.append(np.asarray(compute(np.pad(rows, padding)))[: len(rows)])
+                display.show(done := start + len(rows))
+                if time.monotonic() - committed > COMMIT_SECONDS:
+                    file.commit()
+                    committed = time.monotonic()
+                if done < count and should_stop():
+                    file.commit()
+                    return Stopped(done, count)
+        seconds = time.perf_counter() - started
+        return FeatureCache(file.read(), count - found, file.damaged, seconds)

@@ -1,0 +1,55 @@
+"""A disk may refuse, which becomes an error with a name, and be shared, which takes a lock."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mnistjax.errors import StorageError
+
+try:
+    import fcntl
+except ImportError:  # Windows: processes are then not kept apart
+    fcntl = None
+
+
+@contextmanager
+def locked(path: Path, *, should_stop: Callable[[], bool]) -> Iterator[bool]:
+    """Hold the lock file `path` alone, waiting for other processes; False if told to stop first.
+
+    The system lets go of it when the process dies, however it dies.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        while not _lock(file.fileno(), path):
+            if should_stop():
+                yield False
+                return
+            time.sleep(0.05)
+        yield True
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        with storage_errors(path):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except StorageError as error:
+        if isinstance(error.__cause__, BlockingIOError):
+            return False
+        raise
+    return True
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """An `OSError` inside becomes a `StorageError` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        why = f"{type(error).__name__}: {error.strerror or error}"
+        fix = "check that the disk has room and may be written, or pass --no-cache-features"
+        raise StorageError(str(path), why, fix=fix) from error
