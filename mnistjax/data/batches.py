@@ -5,15 +5,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
+from jaxtyping import Array, Bool, Float32, Int32, Shaped, UInt8
 
 from mnistjax.data.dataset import Split
 
 
 class Batch(NamedTuple):
-    """Raw pixels, labels, and which rows count: the last batch of an epoch is padded, not cut."""
+    """Images, labels, and which rows count: the last batch of an epoch is padded, not cut.
 
-    images: UInt8[Array, "batch height width channels"]
+    Images are raw pixels of uint8, or the float32 maps that a frozen part made of them.
+    """
+
+    images: Shaped[Array, "batch height width channels"]
     labels: Int32[Array, " batch"]
     mask: Bool[Array, " batch"]
 
@@ -47,14 +50,14 @@ def file_order(*, count: int, batch_size: int) -> Int32[Array, "steps batch"]:
     return _rows(jnp.arange(count, dtype=jnp.int32), batch_size)
 
 
-def on_device(split: Split) -> tuple[UInt8[Array, "n h w c"], Int32[Array, " n"]]:
+def on_device(split: Split) -> tuple[Shaped[Array, "n h w c"], Int32[Array, " n"]]:
     """Put a split on the device once, as uint8: all of MNIST is 47 MB."""
     return jax.device_put(split.images), jax.device_put(split.labels)
 
 
 @jax.jit
 def take_batch(
-    images: UInt8[Array, "n h w c"], labels: Int32[Array, " n"], row: Int32[Array, " batch"]
+    images: Shaped[Array, "n h w c"], labels: Int32[Array, " n"], row: Int32[Array, " batch"]
 ) -> Batch:
     """The examples that `row` names; padding rows are zeros with `mask` False."""
     mask = row < len(labels)

@@ -6,15 +6,18 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32, Shaped
 
 from mnistjax.errors import DataError
 
 
 class Split(NamedTuple):
-    """Images with their labels: uint8 [n, height, width, channels] and int32 [n]."""
+    """Images with their labels: [n, height, width, channels] and int32 [n].
 
-    images: UInt8[np.ndarray, "n height width channels"]
+    Every source gives uint8; what a frozen part makes of images is float32.
+    """
+
+    images: Shaped[np.ndarray, "n height width channels"]
     labels: Int32[np.ndarray, " n"]
 
     def take(self, indices: np.ndarray) -> "Split":

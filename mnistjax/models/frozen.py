@@ -13,8 +13,8 @@ from mnistjax.models.vgg16 import convolutions, map_shape, walk
 from mnistjax.ops import winograd
 from mnistjax.ops.convolution import conv2d, conv2d_transformed, fits_winograd
 
-# Pixels in a chunk. Images/s on two cores: 32x32 in 64s 560, in eights 374; 64x64 is best in 16s;
-# 224x224 one by one 12.6, in fours 10.1. Temporaries are about 9-57 MB.
+# Pixels in a chunk. Images/s on two cores: 32x32 in 64s 560, in eights 374; 64x64 in 16s 157, in
+# 32s 118; 224x224 one by one or in twos 12, in fours 10.5.
 CHUNK_PIXELS = 65_536
 
 
@@ -43,13 +43,15 @@ def make_frozen(
     map_shape((image_size, image_size, channels), blocks)
     layers = [list(layers) for layers in table.values()]
     on_cpu = (platform or jax.default_backend()) == "cpu"
+    chunk = _chunk_size(image_size, image_size)
     constant: Params = {}
     for depth, names in enumerate(layers):
         size = image_size >> depth
         for layer in names:
             kernel, bias = (jnp.asarray(params[layer][role]) for role in ("kernel", "bias"))
             if on_cpu and fits_winograd(kernel.shape):
-                kernel = _transform(kernel, winograd.tile_size(size, size))
+                weights = kernel.shape[2] * kernel.shape[3]
+                kernel = _transform(kernel, winograd.tile_size(chunk, size, size, weights))
             constant[layer] = {"kernel": kernel, "bias": bias}
 
     def apply_fn(constant: Params, images: Array) -> Array:
@@ -70,10 +72,14 @@ def _convolve(constant: Params, layer: str, x: Array) -> Array:
     return conv(x, kernel) + bias.reshape(1, 1, 1, -1)
 
 
+def _chunk_size(height: int, width: int) -> int:
+    return max(1, CHUNK_PIXELS // (height * width))
+
+
 def _in_chunks(forward: Callable[[Array], Array], images: Array) -> Array:
     """Equal chunks, so that few images are made up to fill the last one."""
     batch, height, width, _ = images.shape
-    count = max(1, -(-batch // max(1, CHUNK_PIXELS // (height * width))))
+    count = max(1, -(-batch // _chunk_size(height, width)))
     size = -(-batch // count)
     zeros = [(0, count * size - batch)] + [(0, 0)] * 3
     chunks = jnp.pad(images, zeros).reshape(count, size, *images.shape[1:])

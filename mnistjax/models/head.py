@@ -26,9 +26,10 @@ def features(
 
 
 class Standardise(nnx.Module):
-    """(x - mean) / scale for each feature; nothing happens until both are filled in.
+    """(x - mean) * scale for each feature; nothing happens until both are filled in.
 
-    Statistics of the training features, not weights: a freeze mask has to keep them as they are.
+    Statistics (`training.standardise.mean_and_scale`) of the training features, not
+    weights: a freeze mask has to keep them as they are.
 
     >>> Standardise(3)(jnp.ones((1, 3))).tolist()
     [[1.0, 1.0, 1.0]]
@@ -39,7 +40,7 @@ class Standardise(nnx.Module):
         self.scale = nnx.Param(jnp.ones(size))
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch features"]:
-        return (x - self.mean[...].reshape(1, -1)) / self.scale[...].reshape(1, -1)
+        return (x - self.mean[...].reshape(1, -1)) * self.scale[...].reshape(1, -1)
 
 
 class Head(nnx.Module):

@@ -12,13 +12,17 @@ from mnistjax.models.layers import ConvPool
 
 
 class LayerRow(NamedTuple):
-    """One layer, for one image: the shape it makes, its parameters, its forward FLOPs."""
+    """One layer, for one image: the shape it makes, its parameters, its forward FLOPs.
+
+    `trains`: False where the parameters are frozen.
+    """
 
     name: str
     kind: str
     output: tuple[int, ...]
     parameters: int
     flops: int
+    trains: bool = True
 
 
 def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[LayerRow]:
@@ -29,8 +33,8 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
 
     >>> from mnistjax.models.cnn import CNN
     >>> rows = summarise(CNN(rngs=nnx.Rngs(0)), (28, 28, 1))
-    >>> rows[1]
-    LayerRow(name='conv2', kind='ConvPool', output=(5, 5, 64), parameters=18496, flops=3692800)
+    >>> rows[1][:5]
+    ('conv2', 'ConvPool', (5, 5, 64), 18496, 3692800)
     >>> sum(row.parameters for row in rows)
     225034
     """
@@ -56,7 +60,7 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
         positions = int(np.prod(output.shape)) // output.shape[-1]
         positions *= 4 if isinstance(module, ConvPool) else 1  # each pools 2x2 of them
         if isinstance(module, Standardise):
-            flops = 2 * output.shape[-1]  # a difference and a quotient
+            flops = 2 * output.shape[-1]  # a difference and a product
         else:
             flops = 2 * int(np.prod(state["kernel"].shape)) * positions
             flops += positions * output.shape[-1] if "bias" in state else 0

@@ -1,0 +1,38 @@
+"""VGG16's 13 convolutions forward in this library, their kernels transformed once."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.timing import report, windows
+from mnistjax.models.frozen import make_frozen
+from mnistjax.training.compile import compile_for
+
+problem = np.load(sys.argv[1])
+images = jnp.asarray(problem["images"])
+params: dict[str, dict[str, np.ndarray]] = {}
+for name in problem.files:
+    if "/" in name:
+        layer, part = name.split("/")
+        params.setdefault(layer, {})[part] = problem[name]
+blocks = [f"block{n}" for n in range(1, 6)]
+constant, apply_fn = make_frozen(params, blocks=blocks, image_size=images.shape[1])
+forward, compile_seconds = compile_for(jax.jit(apply_fn), constant, images)
+
+
+def run(n: int) -> jax.Array:
+    for _ in range(n):
+        features = forward(constant, images)
+    return jax.block_until_ready(features)
+
+
+features = np.asarray(run(1))
+report(
+    versions={"jax": jax.__version__},
+    first_seconds=compile_seconds,
+    checks=np.abs(features).mean((0, 1, 2)).tolist(),
+    windows=windows(run),
+    temp_mib=forward.memory_analysis().temp_size_in_bytes / 2**20,
+)
