@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -105,7 +106,8 @@ def test_the_features_are_a_read_only_map(run):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_stopped_anywhere_and_continued_equals_uninterrupted(run, tmp_path, seed):
+def test_stopped_anywhere_and_continued_equals_uninterrupted(run, tmp_path, seed, monkeypatch):
+    monkeypatch.setattr(features_module, "COMMIT_SECONDS", 1000)  # leaving is what commits
     random = np.random.default_rng(seed)
     whole = run(directory=tmp_path / "whole").features.tobytes()
     seen = []
@@ -230,10 +232,20 @@ def test_a_damaged_record_means_starting_over(run, tmp_path, change):
     check(run(), computed=0)
 
 
+@pytest.mark.parametrize("end", [-1, COUNT + 1])
+def test_a_record_of_impossible_rows_is_damaged_even_with_their_digest(run, tmp_path, end):
+    rows = run().features
+    digest = hashlib.sha256(rows[:end]).hexdigest()
+    path = file_of(tmp_path, "record.json")
+    path.write_text(edit(blocks=[[end, digest]])(path.read_text()))
+    assert check(run(), computed=COUNT).damaged
+
+
 def test_a_map_in_use_survives_the_file_being_made_anew(run, tmp_path):
-    features = run().features
+    features, mapped = run().features, file_of(tmp_path).stat().st_ino
     file_of(tmp_path, "record.json").unlink()
     check(run(), computed=COUNT)
+    assert file_of(tmp_path).stat().st_ino != mapped
     np.testing.assert_allclose(features, WANTED, rtol=1e-5, atol=1e-3)
 
 
@@ -251,7 +263,7 @@ def test_too_little_room_is_said_before_the_work(run, tmp_path, monkeypatch):
         run(Compute(fail_at=0))
     monkeypatch.undo()
     polls = iter([False, False, True])
-    run(should_stop=lambda: next(polls))
+    assert run(should_stop=lambda: next(polls)) == Stopped(12, COUNT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 501, 499))
     check(run(), computed=COUNT - 12)  # what is there already needs no room
 
@@ -265,7 +277,7 @@ def test_a_disk_that_fills_up_is_a_storage_error(run, tmp_path, monkeypatch):
         return really(Path("/dev/full") if writes_rows else path, *arguments, **named)
 
     polls = iter([False, False, True])
-    run(should_stop=lambda: next(polls))
+    assert run(should_stop=lambda: next(polls)) == Stopped(12, COUNT)
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(StorageError, match="No space left.*Fix: check that the disk"):
         run()

@@ -116,8 +116,7 @@ def cached_features(
                 if time.monotonic() - committed > COMMIT_SECONDS:
                     file.commit()
                     committed = time.monotonic()
-                if done < count and should_stop():
-                    file.commit()
+                if done < count and should_stop():  # leaving the file commits
                     return Stopped(done, count)
         seconds = time.perf_counter() - started
         return FeatureCache(file.read(), count - found, file.damaged, seconds)
