@@ -19,8 +19,8 @@ class FeatureFile:
     """`features.npy` and `record.json` in `directory`: float32 rows, and digests of blocks of them.
 
     Opening it reads every recorded row back against its SHA-256 (0.9 s for 1.1 GB in memory);
-    `rows` are those before the first block that differs. A context manager: leaving it records the rows written so far. Raises
-    `StorageError` for what the disk refuses.
+    `rows` are those before the first block that differs. A context manager: leaving it records
+    the rows written so far. Raises `StorageError` for what the disk refuses.
     """
 
     def __init__(self, directory: Path, shape: tuple[int, ...]) -> None:
