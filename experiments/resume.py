@@ -10,6 +10,9 @@ from mnistjax.training.metrics import Metrics
 # Flags that do not change what the next step computes.
 FREE = {"epochs", "early_stopping", "keep", "resume", "output", "platform", "tensorboard"}
 FREE |= {"debug", "quiet", "dataset", "data_dir", "allow_unverified_data"}
+FREE |= {"weights", "cache_features", "cache_limit"}
+# Digests of what came by these flags: a path may change, what lies there may not.
+DIGESTS = {"dataset_sha256": ("dataset", "data_dir"), "weights_sha256": ("weights",)}
 
 
 def check_same_run(directory: Path, settings: dict[str, Any]) -> None:
@@ -25,14 +28,13 @@ def check_same_run(directory: Path, settings: dict[str, Any]) -> None:
     changed = [name for name in settings.keys() - FREE if settings[name] != before.get(name)]
     if not changed:
         return
-    if changed == ["dataset_sha256"]:
-        why = "its data is not the data of this run"
-        same = " ".join(f"--{n.replace('_', '-')} {before[n]}" for n in ("dataset", "data_dir"))
-        raise StorageError(f"--resume {directory}", why, fix=f"pass what it had: {same}")
-    changed = sorted(set(changed) - {"dataset_sha256"})
-    differences = ", ".join(f"{name} {settings[name]} (was {before.get(name)})" for name in changed)
-    flags = " ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in changed)
-    raise StorageError(f"--resume {directory}", f"changed: {differences}", fix=f"pass {flags}")
+    digests = [name for name in changed if name in DIGESTS]
+    others = sorted(set(changed) - set(digests))
+    what = [f"{name} {settings[name]} (was {before.get(name)})" for name in others]
+    what += [f"{DIGESTS[name][0]} is not what this run had" for name in digests]
+    flags = others + [flag for name in digests for flag in DIGESTS[name]]
+    fix = " ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in flags)
+    raise StorageError(f"--resume {directory}", f"changed: {', '.join(what)}", fix=f"pass {fix}")
 
 
 def so_far(extra: dict[str, Any]) -> tuple[Metrics, float]:

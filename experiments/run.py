@@ -1,42 +1,23 @@
-"""From a configuration and a model to a finished run directory: what every experiment shares."""
+"""What every experiment does around its training: device, data, splits, the banner, the report."""
 
-import sys
-import time
-from collections import deque
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import jax
-import optax
-from flax import nnx
-from rich.console import Console
+import numpy as np
 
 from experiments.config import RunConfig
-from experiments.resume import check_same_run, so_far
 from experiments.score import score_and_report
-from mnistjax.data.batches import epoch_order, on_device, steps_per_epoch, take_batch
+from experiments.train import Trained, console
+from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
 from mnistjax.data.split import hold_out, subset
-from mnistjax.errors import StorageError, UsageError
-from mnistjax.models.functional import functional
-from mnistjax.models.summary import summarise
-from mnistjax.report.console import TrainingDisplay, model_table
-from mnistjax.report.files import write_json
-from mnistjax.training.checkpoint import Checkpoints, abstract
-from mnistjax.training.compile import compile_for
-from mnistjax.training.evaluate import make_eval_step
-from mnistjax.training.log import MetricsLog, best_epoch
-from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
-from mnistjax.training.metrics import Metrics
-from mnistjax.training.signals import StopSignals
-from mnistjax.training.state import TrainState, init_state
-from mnistjax.training.step import TrainStep, make_train_step
+from mnistjax.errors import UsageError
+from mnistjax.models.summary import LayerRow
+from mnistjax.report.console import model_table
 
 MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 500, 5, 50
-
-console = Console(soft_wrap=True)
 
 
 def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -> Dataset:
@@ -56,9 +37,29 @@ def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -
         verify=not config.allow_unverified_data,
         quiet=config.quiet,
     )
-    if data.notice and not config.quiet:
-        console.print(f"[bold yellow]NOTE[/]  {data.notice}", highlight=False)
+    say_loudly(config, data.notice)
     return data
+
+
+def say_loudly(config: RunConfig, notice: str) -> None:
+    """A notice that no reader of the results may miss."""
+    if notice and not config.quiet:
+        console.print(f"[bold yellow]NOTE[/]  {notice}", highlight=False)
+
+
+def chosen_train(config: RunConfig, data: Dataset) -> Split:
+    """The training examples that the flags ask for, before validation is held out."""
+    return subset(data.train, size=config.train_size or len(data.train.labels), seed=config.seed)
+
+
+def split_off_validation(config: RunConfig, examples: Split) -> tuple[Split, Split]:
+    """(training, validation); raise `UsageError` if a batch is larger than what is left."""
+    train, validation = hold_out(examples, fraction=config.validation, seed=config.seed)
+    if config.batch_size > len(train.labels):
+        why = f"there are only {len(train.labels)} training examples"
+        fix = f"pass --batch-size {min(128, len(train.labels))}"
+        raise UsageError(f"--batch-size {config.batch_size}", why, fix=fix)
+    return train, validation
 
 
 def default_epochs(train_examples: int, batch_size: int) -> int:
@@ -71,111 +72,68 @@ def default_epochs(train_examples: int, batch_size: int) -> int:
     return min(max(MIN_EPOCHS, enough), MAX_EPOCHS)
 
 
-def train_and_report(
+def banner(
+    config: RunConfig,
+    data: Dataset,
+    directory: Path,
+    layers: list[LayerRow],
+    *,
+    counts: tuple[int, int],
+    epochs: int,
+) -> None:
+    """One line of what is about to happen, and the model as a table."""
+    if config.quiet:
+        return
+    console.print(
+        f"{data.name}: {counts[0]:,} training, {counts[1]:,} validation,"
+        f" {len(data.test.labels):,} test images ({data.origin})"
+        f" · {epochs} epochs · {jax.devices()[0].device_kind} · {directory}",
+        highlight=False,
+    )
+    console.print(model_table(layers))
+
+
+def finish(
     experiment: str,
     config: RunConfig,
     directory: Path,
     data: Dataset,
-    model: nnx.Module,
+    trained: Trained,
     *,
-    tx: optax.GradientTransformation,
+    layers: list[LayerRow],
+    counts: tuple[int, int],
+    facts: dict[str, Any] | None = None,
+    whole: Any = None,
+    filters: np.ndarray,
+    scored: Split | None = None,
+    figures: dict[str, Any] | None = None,
+    notice: str = "",
 ) -> int:
-    """Train `model` on `data`, choose by validation, score the test set once, write the report."""
-    size = config.train_size or len(data.train.labels)
-    train, validation = hold_out(
-        subset(data.train, size=size, seed=config.seed),
-        fraction=config.validation,
-        seed=config.seed,
-    )
-    if config.batch_size > len(train.labels):
-        why = f"there are only {len(train.labels)} training examples"
-        fix = f"pass --batch-size {min(128, len(train.labels))}"
-        raise UsageError(f"--batch-size {config.batch_size}", why, fix=fix)
-    epochs = config.epochs or default_epochs(len(train.labels), config.batch_size)
+    """Score the test set once with what validation chose, write the report, say the result.
 
-    layers = summarise(model, data.image_shape)
-    apply_fn, params = functional(model)
+    `whole`: all parameters, where more than `trained.params` belong to the model; `scored`: what
+    the step takes instead of the test images.
+    """
     if not config.quiet:
-        device = jax.devices()[0]
-        console.print(
-            f"{data.name}: {len(train.labels):,} training, {len(validation.labels):,} validation,"
-            f" {len(data.test.labels):,} test images ({data.origin})"
-            f" · {epochs} epochs · {device.device_kind} · {directory}",
-            highlight=False,
-        )
-        console.print(model_table(layers))
-
-    state = init_state(params, tx)
-    train_step, compile_seconds = compile_step(
-        make_train_step(apply_fn=apply_fn, tx=tx), state, train, batch_size=config.batch_size
-    )
-    eval_step = make_eval_step(apply_fn=apply_fn)
-    settings = config.as_json() | {"dataset_sha256": data.sha256}
-    if config.resume:
-        check_same_run(directory, settings)
-    _make_directory(directory)
-    write_json(directory / "config.json", settings)
-
-    with Checkpoints(directory / "checkpoints", keep=config.keep) as checkpoints:
-        like = abstract(state)
-        begun, step = (Metrics.zero(), 0.0), 0
-        if config.resume and checkpoints.steps:
-            step = checkpoints.steps[-1]
-            state, extra = checkpoints.restore(step, like=like)
-            begun = so_far(extra)
-        total = epochs * steps_per_epoch(len(train.labels), config.batch_size)
-        display = TrainingDisplay(console, total=total, epochs=epochs, quiet=config.quiet)
-        speed = _Speed(config.batch_size)
-        log = MetricsLog(directory, upto=step, tensorboard=config.tensorboard)
-        with log, StopSignals() as stop, display:
-            events = fit(
-                state,
-                train_step=train_step,
-                eval_step=eval_step,
-                train=train,
-                validation=validation,
-                epochs=epochs,
-                batch_size=config.batch_size,
-                seed=config.seed,
-                so_far=begun,
-                should_stop=lambda: stop.requested,
-            )
-            for event in events:
-                step = event.step
-                if isinstance(event, StepEnd):
-                    rate = speed.step()
-                elif isinstance(event, EpochEnd):
-                    rate = len(train.labels) / event.train_seconds
-                    checkpoints.save(step, event.state, extra={}, score=-event.validation.loss)
-                    speed = _Speed(config.batch_size)
-                else:
-                    checkpoints.save(step, event.state, extra=_unfinished(event))
-                    break
-                log.add(event, images_per_second=rate)
-                display.show(event, images_per_second=rate)
-                if isinstance(event, EpochEnd) and _patience_over(config, log.epochs):
-                    break
-        if stop.number is not None:
-            again = f"python -m experiments.{experiment} --resume --output {directory}"
-            print(f"interrupted: step {step} is saved. Fix: {again} goes on", file=sys.stderr)
-            return 128 + stop.number
-        best = best_epoch(log.epochs)
-        params = checkpoints.restore(best["step"], like=like).state.params
-
-    if not config.quiet:
-        console.print(f"scoring the test set with epoch {best['epoch']}, the best in validation")
-    counts = {"train_examples": len(train.labels), "validation_examples": len(validation.labels)}
+        best = min(trained.epochs, key=lambda row: row["val_loss"])["epoch"]
+        console.print(f"scoring the test set with epoch {best}, the best in validation")
     metrics, summary, report = score_and_report(
         directory,
         data,
-        eval_step=eval_step,
-        params=params,
-        epochs=log.epochs,
+        eval_step=trained.eval_step,
+        params=trained.params,
+        whole=trained.params if whole is None else whole,
+        epochs=trained.epochs,
         layers=layers,
         facts={"experiment": experiment}
-        | counts
-        | {name: settings[name] for name in ("batch_size", "learning_rate", "seed")}
-        | {"compile_seconds": compile_seconds},
+        | {"train_examples": counts[0], "validation_examples": counts[1]}
+        | {name: getattr(config, name) for name in ("batch_size", "learning_rate", "seed")}
+        | {"compile_seconds": trained.compile_seconds}
+        | (facts or {}),
+        filters=filters,
+        scored=scored or data.test,
+        figures=figures or {},
+        notice=" ".join(part for part in (data.notice, notice) if part),
     )
     console.print(
         f"test accuracy [bold]{metrics.accuracy:.2%}[/]"
@@ -184,45 +142,3 @@ def train_and_report(
         highlight=False,
     )
     return 0
-
-
-def compile_step(
-    train_step: jax.stages.Wrapped, state: TrainState, train: Split, *, batch_size: int
-) -> tuple[TrainStep, float]:
-    """Compile for these shapes before the first step, and say how many seconds it took."""
-    images, labels = on_device(train)
-    row = epoch_order(0, 0, count=len(train.labels), batch_size=batch_size)[0]
-    return compile_for(train_step, state, take_batch(images, labels, row))
-
-
-class _Speed:
-    """Images per second over the last twenty steps."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size, self._times = batch_size, deque([time.perf_counter()], maxlen=21)
-
-    def step(self) -> float:
-        self._times.append(time.perf_counter())
-        seconds = self._times[-1] - self._times[0]
-        return (len(self._times) - 1) * self._batch_size / seconds
-
-
-def _unfinished(event: Interrupted) -> dict[str, Any]:
-    return {"so_far": list(astuple(event.train)), "train_seconds": event.train_seconds}
-
-
-def _patience_over(config: RunConfig, epochs: list[dict[str, Any]]) -> bool:
-    if config.early_stopping is None:
-        return False
-    return epochs[-1]["epoch"] - best_epoch(epochs)["epoch"] >= config.early_stopping
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / ".probe").touch()
-        (directory / ".probe").unlink()
-    except OSError as error:
-        why = error.strerror or str(error)
-        fix = "pass an --output that can be written"
-        raise StorageError(f"--output {directory}", why, fix=fix) from error

@@ -47,14 +47,19 @@ def main(config: ScratchConfig) -> int:
     directory = config.run_directory("scratch")
 
     # Only now the seconds of importing jax: a wrong flag has been answered already.
+    import numpy as np
     import optax
     from flax import nnx
 
-    from experiments.run import load_data, train_and_report
+    from experiments import run
+    from experiments.train import Stage, train_stages
     from mnistjax.models.cnn import CNN
+    from mnistjax.models.functional import functional
+    from mnistjax.models.summary import summarise
     from mnistjax.ops.conv_pool import Pool
 
-    data = load_data(config, image_size=config.image_size, color=config.color)
+    data = run.load_data(config, image_size=config.image_size, color=config.color)
+    train, validation = run.split_off_validation(config, run.chosen_train(config, data))
     model = CNN(
         image_shape=data.image_shape,
         num_classes=len(data.class_names),
@@ -62,8 +67,33 @@ def main(config: ScratchConfig) -> int:
         lrn=config.lrn,
         rngs=nnx.Rngs(config.seed),
     )
-    return train_and_report(
-        "scratch", config, directory, data, model, tx=optax.adam(config.learning_rate)
+    layers = summarise(model, data.image_shape)
+    epochs = config.epochs or run.default_epochs(len(train.labels), config.batch_size)
+    counts = len(train.labels), len(validation.labels)
+    run.banner(config, data, directory, layers, counts=counts, epochs=epochs)
+    apply_fn, params = functional(model)
+    trained = train_stages(
+        "scratch",
+        config,
+        directory,
+        apply_fn=apply_fn,
+        params=params,
+        stages=[Stage(epochs, optax.adam(config.learning_rate))],
+        train=train,
+        validation=validation,
+        settings=config.as_json() | {"dataset_sha256": data.sha256},
+    )
+    if isinstance(trained, int):
+        return trained
+    return run.finish(
+        "scratch",
+        config,
+        directory,
+        data,
+        trained,
+        layers=layers,
+        counts=counts,
+        filters=np.asarray(trained.params["conv1"]["kernel"]),
     )
 
 

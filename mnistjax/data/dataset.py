@@ -20,6 +20,12 @@ class Split(NamedTuple):
     images: Shaped[np.ndarray, "n height width channels"]
     labels: Int32[np.ndarray, " n"]
 
+    def images_sha256(self) -> str:
+        """Digest of the pixels in their order."""
+        digest = hashlib.sha256(repr((self.images.shape, self.images.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
+
     def take(self, indices: np.ndarray) -> "Split":
         """The examples at `indices`, in that order."""
         return Split(self.images[indices], self.labels[indices])

@@ -73,12 +73,19 @@ class TrainingDisplay:
 
 def model_table(rows: list[LayerRow]) -> Table:
     """The model's layers as a rich table, with totals."""
-    table = Table("layer", "kind", "output", title=None)
+    table = Table(title=None)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("kind")
+    table.add_column("output")
     for heading in ("parameters", "FLOPs"):
         table.add_column(heading, justify="right")
+    frozen = not all(row.trains for row in rows)
+    if frozen:
+        table.add_column("")
     for row in rows:
         shape = "x".join(map(str, row.output))
-        table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", f"{row.flops:,}")
+        last = ["trains" if row.trains else "frozen"] if frozen else []
+        table.add_row(row.name, row.kind, shape, f"{row.parameters:,}", f"{row.flops:,}", *last)
     table.add_section()
     parameters, flops = sum(row.parameters for row in rows), sum(row.flops for row in rows)
     table.add_row("total", "", "", f"{parameters:,}", f"{flops:,}")

@@ -1,11 +1,13 @@
 """report.html: one file that says how a run went, to somebody who was not there."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from mnistjax.data.dataset import Split
 from mnistjax.models.summary import LayerRow
@@ -24,11 +26,13 @@ def write_report(
     class_names: tuple[str, ...],
     filters: np.ndarray,
     notice: str = "",
+    more: dict[str, Figure] | None = None,
 ) -> Path:
     """Write `directory/report.html` and `directory/figures/*.png`; return the page's path.
 
     `logits` are float [n, classes] in the order of `test`, `filters` the first layer's kernel
-    [height, width, in, out]. Names are escaped; the page loads nothing from anywhere.
+    [height, width, in, out], `more` figures by their titles. Names are escaped; the page loads
+    nothing from anywhere.
     """
     worst = most_wrong(logits, test.labels)
     drawn = {
@@ -39,6 +43,8 @@ def write_report(
         ),
         "filters": figures.filters_figure(filters),
     }
+    titles = {re.sub(r"\W+", "_", title.lower()): title for title in more or {}}
+    drawn |= {name: (more or {})[title] for name, title in titles.items()}
     (directory / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
         figures.save_png(figure, directory / "figures" / f"{name}.png")
@@ -54,9 +60,11 @@ def write_report(
         summary=summary,
         wrong=int((logits.argmax(axis=1) != test.labels).sum()),
         layers=layers,
+        frozen=not all(row.trains for row in layers),
         classes=by_class(logits, test.labels, class_names),
         notice=notice,
         figure={n: Markup(figures.to_svg(f, salt=n)) for n, f in drawn.items()},
+        titles=titles,
         details=_flat(summary),
     )
     part, final = directory / "report.html.part", directory / "report.html"
