@@ -1,6 +1,8 @@
 # Everything on a fresh machine with make and Python >= 3.11:
 #   make scratch    train the small CNN (ARGS="--epochs 2" passes flags on)
+#   make finetune   fine-tune a frozen VGG16 (ARGS as above)
 #   make test       lint, types, tests
+#   make bench-peers   PyTorch and TensorFlow in environments of their own, for benchmarks
 #   make lock       pin the newest versions the ranges allow, with hashes
 
 PYTHON ?= python3
@@ -8,10 +10,13 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch test format lock clean
+.PHONY: scratch finetune test bench-peers format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
+
+finetune: $(VENV)/.installed
+	$(BIN)/python -m experiments.finetune $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -22,6 +27,12 @@ test: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Versions of the results in benchmarks/results/; TensorFlow's holds Keras and JAX for it.
+bench-peers:
+	$(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install -q torch==2.13.0 numpy
+	$(PYTHON) -m venv .venv-tensorflow && \
+	  .venv-tensorflow/bin/pip install -q tensorflow-cpu==2.21.0 keras==3.15.1 jax
 
 $(VENV)/.installed: constraints.txt pyproject.toml | $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r constraints.txt
@@ -49,4 +60,4 @@ lock:
 	  -c constraints.txt -o constraints-test.txt
 
 clean:
-	rm -rf $(VENV) .venv-lock .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-torch .venv-tensorflow .pytest_cache .ruff_cache .hypothesis

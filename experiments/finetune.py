@@ -7,7 +7,7 @@ python -m experiments.finetune --preset keras                   the article's re
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 
@@ -17,11 +17,29 @@ from mnistjax import cli
 from mnistjax.errors import UsageError
 
 PRESETS = ("small", "keras")
-# What a preset sets where no flag does: size, cut, standardised features, falling rate.
-RECIPES = {"small": (32, "block3", True, True), "keras": (224, "block5", False, False)}
+
+
+class Recipe(NamedTuple):
+    """What a preset sets where no flag does."""
+
+    image_size: int
+    cut: str
+    weight_decay: float
+    label_smoothing: float
+    standardise: bool
+    cosine: bool
+    epochs: int
+
+
+RECIPES = {
+    # Validation on MNIST, seeds 0 to 2: 99.32 % without smoothing, 99.39 % with weight decay 0.1,
+    # 99.52 % with smoothed labels, 99.57 % with ten epochs of them.
+    "small": Recipe(32, "block3", 0.0, 0.1, standardise=True, cosine=True, epochs=10),
+    "keras": Recipe(224, "block5", 0.0, 0.0, standardise=False, cosine=False, epochs=5),
+}
 WHY = {
-    "small": "blocks 1-3 at 32x32, features standardised, falling rate: the best in time and"
-    " accuracy of what was measured on a CPU",
+    "small": "blocks 1-3 at 32x32, features standardised, labels smoothed, Adam at a falling"
+    " rate: the best in time and accuracy of what was measured on a CPU",
     "keras": "five blocks at 224x224, Adam at one rate: the original recipe, for comparison",
 }
 
@@ -38,6 +56,10 @@ class FinetuneConfig(RunConfig):
     """Side that images are enlarged to, at least 32; default: the preset's."""
     cut: Annotated[str | None, tyro.conf.arg(metavar="block3|block4|block5")] = None
     """Use VGG16 up to this block; default: the preset's."""
+    weight_decay: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
+    """AdamW's pull towards zero, as a share of the rate; default: the preset's."""
+    label_smoothing: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
+    """Share of every label spread over all classes; default: the preset's."""
     head: Annotated[str, tyro.conf.arg(metavar="flatten|gap")] = "flatten"
     """What the head sees of the last map: all of it, or the mean of each channel."""
     unfreeze: Annotated[str | None, tyro.conf.arg(metavar="BLOCK,...")] = None
@@ -52,16 +74,18 @@ class FinetuneConfig(RunConfig):
     """Keep the colours of images of a folder."""
 
     @property
-    def recipe(self) -> tuple[int, str, bool, bool]:
-        """Image size, cut, standardised features, falling rate: flags, else the preset's."""
-        size, cut, standardise, cosine = RECIPES[self.preset]
-        return self.image_size or size, self.cut or cut, standardise, cosine
+    def recipe(self) -> Recipe:
+        """The preset's, with what the flags say instead."""
+        names = ("image_size", "cut", "weight_decay", "label_smoothing")
+        flags = {name: getattr(self, name) for name in names}
+        given = {name: value for name, value in flags.items() if value is not None}
+        return RECIPES[self.preset]._replace(**given)
 
     @property
     def trained_names(self) -> list[str]:
         """The blocks that train at some time."""
         if self.stages is not None:
-            return [part.name for part in parse_stages(self.stages, self.recipe[1])[1:]]
+            return [part.name for part in parse_stages(self.stages, self.recipe.cut)[1:]]
         return [] if self.unfreeze is None else [n.strip() for n in self.unfreeze.split(",")]
 
     def validate(self) -> None:
@@ -72,7 +96,12 @@ class FinetuneConfig(RunConfig):
         UsageError.unless_in("--head", self.head, ("flatten", "gap"))
         if "." not in self.weights and "/" not in self.weights:
             UsageError.unless_in("--weights", self.weights, ("auto", "imagenet", "random"))
-        if self.recipe[0] < 32:
+        for name in ("weight_decay", "label_smoothing"):
+            if not 0 <= getattr(self.recipe, name) < 1:
+                flag = f"--{name.replace('_', '-')}"
+                what = f"{flag} {getattr(self, name)}"
+                raise UsageError(what, "must lie in 0..1", fix=f"pass {flag} 0.1")
+        if self.recipe.image_size < 32:
             why = "VGG16 takes at least 32"
             raise UsageError(f"--image-size {self.image_size}", why, fix="pass --image-size 32")
         if not self.cache_limit > 0:
@@ -81,8 +110,8 @@ class FinetuneConfig(RunConfig):
         if self.stages is not None and (self.epochs or self.unfreeze):
             flag = "--epochs" if self.epochs else "--unfreeze"
             raise UsageError(f"--stages with {flag}", "it says both", fix=f"drop {flag}")
-        check_blocks("--unfreeze" if self.stages is None else "--stages", self.trained_names,
-                     self.recipe[1])  # fmt: skip
+        flag = "--unfreeze" if self.stages is None else "--stages"
+        check_blocks(flag, self.trained_names, self.recipe.cut)
 
 
 def main(config: FinetuneConfig) -> int:

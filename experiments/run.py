@@ -115,8 +115,8 @@ def finish(
     the step takes instead of the test images.
     """
     if not config.quiet:
-        best = min(trained.epochs, key=lambda row: row["val_loss"])["epoch"]
-        console.print(f"scoring the test set with epoch {best}, the best in validation")
+        number = trained.best["epoch"]
+        console.print(f"scoring the test set with epoch {number}, the best in validation")
     metrics, summary, report = score_and_report(
         directory,
         data,
@@ -124,6 +124,7 @@ def finish(
         params=trained.params,
         whole=trained.params if whole is None else whole,
         epochs=trained.epochs,
+        best=trained.best,
         layers=layers,
         facts={"experiment": experiment}
         | {"train_examples": counts[0], "validation_examples": counts[1]}

@@ -11,7 +11,6 @@ from mnistjax.models.functional import Params
 from mnistjax.models.summary import LayerRow
 from mnistjax.report.files import params_sha256, versions, write_json
 from mnistjax.training.evaluate import EvalStep, evaluate
-from mnistjax.training.log import best_epoch
 from mnistjax.training.metrics import Metrics
 
 
@@ -23,6 +22,7 @@ def score_and_report(
     params: Params,
     whole: Params,
     epochs: list[dict[str, Any]],
+    best: dict[str, Any],
     layers: list[LayerRow],
     facts: dict[str, Any],
     filters: np.ndarray,
@@ -33,13 +33,12 @@ def score_and_report(
     """Score `params` on the test split; return the metrics, the summary and the report's path.
 
     `scored` is what `eval_step` takes of it: its images, or their features. `whole` are the
-    parameters of the model with its frozen part. `epochs` are the run's epoch rows; `facts` go
-    into the summary as they are.
+    parameters of the model with its frozen part. `epochs` are the run's epoch rows, `best` the
+    one that was chosen; `facts` go into the summary as they are.
     """
     from mnistjax.report.page import write_report  # matplotlib and scikit-learn: 2 s of import
 
     metrics, logits = evaluate(eval_step, params, scored)
-    best = best_epoch(epochs)
     train_seconds = sum(row["train_seconds"] for row in epochs)
     summary = facts | {
         "dataset": data.name,

@@ -31,7 +31,7 @@ from mnistjax.training.checkpoint import Checkpoints, abstract
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import EvalStep, make_eval_step
 from mnistjax.training.freeze import Mask
-from mnistjax.training.log import MetricsLog, best_epoch
+from mnistjax.training.log import MetricsLog, best_epoch, by_loss
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.signals import StopSignals
@@ -56,6 +56,7 @@ class Trained(NamedTuple):
     params: Params
     eval_step: EvalStep
     epochs: list[dict[str, Any]]
+    best: dict[str, Any]
     compile_seconds: float
 
 
@@ -72,6 +73,8 @@ def train_stages(
     settings: dict[str, Any],
     preprocess: Callable[[jax.Array], jax.Array] = to_unit,
     through: Callable[[Batch], Batch] = lambda batch: batch,
+    label_smoothing: float = 0.0,
+    score: Callable[[float, float], float] = by_loss,
 ) -> Trained | int:
     """Train through `stages`, saving every epoch; an exit code where a signal stopped it.
 
@@ -110,7 +113,11 @@ def train_stages(
                     state = _enter(stage, state, config)
                     current = number
                 train_step = make_train_step(
-                    apply_fn=apply_fn, tx=stage.tx, preprocess=preprocess, frozen=stage.frozen
+                    apply_fn=apply_fn,
+                    tx=stage.tx,
+                    preprocess=preprocess,
+                    frozen=stage.frozen,
+                    label_smoothing=label_smoothing,
                 )
                 compiled, seconds = _compile(train_step, state, train, config, through)
                 compile_seconds += seconds
@@ -133,24 +140,25 @@ def train_stages(
                         rate = speed.step()
                     elif isinstance(event, EpochEnd):
                         rate = len(train.labels) / event.train_seconds
-                        checkpoints.save(step, event.state, extra={}, score=-event.validation.loss)
+                        value = score(event.validation.loss, event.validation.accuracy)
+                        checkpoints.save(step, event.state, extra={}, score=value)
                         speed, state = _Speed(config.batch_size), event.state
                     else:
                         checkpoints.save(step, event.state, extra=_unfinished(event))
                         break
                     log.add(event, images_per_second=rate)
                     display.show(event, images_per_second=rate)
-                    if isinstance(event, EpochEnd) and _patience_over(config, log.epochs):
+                    if isinstance(event, EpochEnd) and _patience_over(config, log.epochs, score):
                         finished = True
                         break
         if stop.number is not None:
             again = f"python -m experiments.{experiment} --resume --output {directory}"
             print(f"interrupted: step {step} is saved. Fix: {again} goes on", file=sys.stderr)
             return 128 + stop.number
-        best = best_epoch(log.epochs)
+        best = best_epoch(log.epochs, score)
         like = abstract(init_state(params, stages[stage_that_made(best["step"])].tx))
         chosen = checkpoints.restore(best["step"], like=like).state.params
-    return Trained(chosen, eval_step, log.epochs, compile_seconds)
+    return Trained(chosen, eval_step, log.epochs, best, compile_seconds)
 
 
 def _enter(stage: Stage, state: TrainState, config: RunConfig) -> TrainState:
@@ -190,10 +198,12 @@ def _unfinished(event: Interrupted) -> dict[str, Any]:
     return {"so_far": list(astuple(event.train)), "train_seconds": event.train_seconds}
 
 
-def _patience_over(config: RunConfig, epochs: list[dict[str, Any]]) -> bool:
+def _patience_over(
+    config: RunConfig, epochs: list[dict[str, Any]], score: Callable[[float, float], float]
+) -> bool:
     if config.early_stopping is None:
         return False
-    return epochs[-1]["epoch"] - best_epoch(epochs)["epoch"] >= config.early_stopping
+    return epochs[-1]["epoch"] - best_epoch(epochs, score)["epoch"] >= config.early_stopping
 
 
 def _make_directory(directory: Path) -> None:

@@ -12,7 +12,7 @@ from experiments import run
 from experiments.features import Features, frozen_features, saving
 from experiments.finetune import WHY
 from experiments.recipe import blocks_of, parse_stages, trained_blocks
-from experiments.stages import one_stage, several_stages
+from experiments.stages import Adam, one_stage, several_stages
 from experiments.train import Stage, console, train_stages
 from mnistjax.data.batches import Batch, steps_per_epoch
 from mnistjax.data.dataset import Split
@@ -21,6 +21,7 @@ from mnistjax.models.head import FineTuned, features
 from mnistjax.models.summary import LayerRow, summarise
 from mnistjax.models.vgg16 import VGG16, convolutions, map_shape
 from mnistjax.report.activations import activations_figure
+from mnistjax.training.log import by_accuracy, by_loss
 from mnistjax.training.standardise import mean_and_scale
 from mnistjax.weights.source import load_weights
 
@@ -32,7 +33,8 @@ SAMPLE = 8192  # training examples whose features give mean and scale
 
 def finetune(config: "FinetuneConfig", directory: Path) -> int:
     """The whole run; the exit code is 0, or 128 + the signal that stopped it."""
-    size, cut, standardise, cosine = config.recipe
+    recipe = config.recipe
+    size, cut = recipe.image_size, recipe.cut
     trained = trained_blocks(config.trained_names, cut)
     frozen = [block for block in blocks_of(cut) if block not in trained]
     data = run.load_data(config, image_size=size, color=config.color)
@@ -54,7 +56,7 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
         blocks=trained,
         num_classes=len(data.class_names),
         kind=config.head,
-        standardise=standardise,
+        standardise=recipe.standardise,
         rngs=nnx.Rngs(config.seed),
     )
     apply_fn, params = functional(model)
@@ -62,9 +64,9 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
         params["backbone"] = jax.tree.map(
             jnp.asarray, {layer: weights.params[layer] for layer in params["backbone"]}
         )
-    if standardise:
+    if recipe.standardise:
         fill_in_statistics(params, train, got, trained, config.head)
-    stages = make_stages(config, params, count=counts[0], cosine=cosine)
+    stages = make_stages(config, params, count=counts[0])
     epochs = stages[-1].until
     layers = layer_rows(model, input_shape, frozen, config.trained_names, size)
     run.banner(config, data, directory, layers, counts=counts, epochs=epochs)
@@ -86,6 +88,8 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
         | {"dataset_sha256": data.sha256, "weights_sha256": weights.sha256},
         preprocess=lambda maps: maps,
         through=got.through,
+        label_smoothing=recipe.label_smoothing,
+        score=by_accuracy if recipe.label_smoothing else by_loss,
     )
     if isinstance(result, int):
         return result
@@ -111,6 +115,8 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
             "cut": cut,
             "head": config.head,
             "preset": config.preset,
+            "weight_decay": recipe.weight_decay,
+            "label_smoothing": recipe.label_smoothing,
             "unfrozen": ", ".join(config.trained_names),
             "feature_cache": got.facts,
         },
@@ -145,19 +151,16 @@ def fill_in_statistics(
     params["head"]["standardise"] = {"mean": jnp.asarray(mean), "scale": jnp.asarray(scale)}
 
 
-def make_stages(
-    config: "FinetuneConfig", params: Params, *, count: int, cosine: bool
-) -> list[Stage]:
+def make_stages(config: "FinetuneConfig", params: Params, *, count: int) -> list[Stage]:
     """The stages that the flags ask for."""
-    steps, rate = steps_per_epoch(count, config.batch_size), config.learning_rate
+    steps = steps_per_epoch(count, config.batch_size)
+    recipe = config.recipe
+    adam = Adam(config.learning_rate, recipe.weight_decay, recipe.cosine)
     if config.stages is not None:
-        parts = parse_stages(config.stages, config.recipe[1])
-        return several_stages(params, parts, steps=steps, rate=rate, cosine=cosine)
-    epochs = config.epochs or run.default_epochs(count, config.batch_size)
-    unfrozen = config.trained_names
-    return one_stage(
-        params, epochs=epochs, steps=steps, rate=rate, unfrozen=unfrozen, cosine=cosine
-    )
+        return several_stages(params, parse_stages(config.stages, recipe.cut), adam, steps=steps)
+    epochs = max(recipe.epochs, run.default_epochs(count, config.batch_size))
+    epochs = config.epochs or epochs
+    return one_stage(params, config.trained_names, adam, epochs=epochs, steps=steps)
 
 
 def layer_rows(

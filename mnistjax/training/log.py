@@ -1,6 +1,7 @@
 """metrics.jsonl: one JSON object per line, for steps and for epochs; TensorBoard on request."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,26 @@ class MetricsLog:
             self._writer.close()
 
 
-def best_epoch(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch row with the lowest validation loss; of equals the later, as checkpoints keep it.
+def by_loss(loss: float, accuracy: float) -> float:
+    """The usual score of an epoch: the lower its validation loss, the better."""
+    return -loss
 
-    >>> best_epoch([{"epoch": 1, "val_loss": 0.2}, {"epoch": 2, "val_loss": 0.2}])["epoch"]
+
+def by_accuracy(loss: float, accuracy: float) -> float:
+    """For losses that trained with smoothed labels distort; between equals the loss decides."""
+    return accuracy - 1e-6 * loss
+
+
+def best_epoch(
+    epochs: list[dict[str, Any]], score: Callable[[float, float], float] = by_loss
+) -> dict[str, Any]:
+    """The epoch row with the best validation; of equals the later, as checkpoints keep it.
+
+    >>> rows = [{"epoch": n, "val_loss": 0.2, "val_accuracy": 0.9} for n in (1, 2)]
+    >>> best_epoch(rows)["epoch"]
     2
     """
-    return min(reversed(epochs), key=lambda row: row["val_loss"])
+    return max(reversed(epochs), key=lambda row: score(row["val_loss"], row["val_accuracy"]))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

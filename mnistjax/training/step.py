@@ -26,6 +26,7 @@ def make_train_step(
     preprocess: Callable[[Array], Array] = to_unit,
     micro_batch: int | None = None,
     frozen: Mask = False,
+    label_smoothing: float = 0.0,
 ) -> jax.stages.Wrapped:
     """Make the jitted `train_step(state, batch) -> (state, metrics)`.
 
@@ -40,6 +41,9 @@ def make_train_step(
     `frozen`: a mask (`freeze_mask`) of what keeps its value; no gradient of it is ever computed,
     so neither a clip nor a norm can read one. `tx` has to leave out the same leaves:
     `optax.selective_transform(tx, freeze_mask=frozen)`.
+
+    `label_smoothing`: the share of every label that is spread evenly over all classes (Szegedy et
+    al. 2016, arXiv:1512.00567). It is in the loss that trains; metrics are without it.
 
     >>> from mnistjax.training.state import init_state
     >>> tx = optax.sgd(0.1)
@@ -57,7 +61,12 @@ def make_train_step(
             params = merge(trainable, state.params, frozen)
             logits = apply_fn(params, preprocess(batch.images))
             metrics = measure(logits, batch.labels, batch.mask)
-            return jnp.asarray(metrics.loss_sum), metrics
+            loss = jnp.asarray(metrics.loss_sum)
+            if label_smoothing:
+                even = -jax.nn.log_softmax(logits).mean(axis=-1)
+                even = jnp.sum(jnp.where(batch.mask, even, 0))
+                loss = (1 - label_smoothing) * loss + label_smoothing * even
+            return loss, metrics
 
         size = micro_batch or micro_batch_size(batch.images.shape)
         trainable = trainable_part(state.params, frozen)

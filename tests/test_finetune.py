@@ -1,0 +1,182 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.finetune import FinetuneConfig, main
+from experiments.recipe import Part, parse_stages, trained_blocks
+from mnistjax import cli
+from mnistjax.data import cache
+from mnistjax.errors import UsageError
+from mnistjax.training.log import read_rows
+
+ROOT = Path(__file__).parent.parent
+KEYS = {"weights", "weights_sha256", "image_size", "cut", "feature_cache", "trainable_parameters"}
+SMALL = "--train-size", "200", "--batch-size", "20", "--quiet"
+
+
+def finetune(output, *flags):
+    argv = ["--dataset", "digits", "--weights", "random", "--output", str(output)]
+    return cli.run(FinetuneConfig, main, [*argv, *SMALL, *flags])
+
+
+def summary(output):
+    return json.loads((output / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """Features cached once for the runs of this file, as they are for a user's."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(autouse=True)
+def shared_cache(features, own_cache, monkeypatch):
+    monkeypatch.setenv("MNISTJAX_CACHE", str(features))
+    assert cache.cache_dir() == features
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, features):
+    output = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNISTJAX_CACHE", str(features))
+        assert finetune(output, "--epochs", "3") == 0
+    return output
+
+
+def test_a_run_leaves_what_the_contract_says(whole):
+    got = summary(whole)
+    assert got.keys() >= KEYS
+    assert (got["cut"], got["image_size"], got["weights_sha256"]) == ("block3", 32, "")
+    assert got["weights"].startswith("random")
+    assert got["trainable_parameters"] == 4096 * 256 + 256 + 2570
+    assert got["parameters"] == got["trainable_parameters"] + 2 * 4096 + 1_735_488
+    assert got["feature_cache"]["computed"] == got["feature_cache"]["rows"] == 200 + 360
+    assert got["test_accuracy"] > 0.85
+    page = (whole / "report.html").read_text()
+    assert "What the blocks see" in page and "frozen" in page
+    assert (whole / "figures" / "what_the_blocks_see.png").stat().st_size > 10_000
+
+
+def test_the_second_run_finds_its_features_and_gives_the_same_bits(whole, tmp_path):
+    assert finetune(tmp_path / "run", "--epochs", "3") == 0
+    assert summary(tmp_path / "run")["feature_cache"]["computed"] == 0
+    assert summary(tmp_path / "run")["params_sha256"] == summary(whole)["params_sha256"]
+
+
+def test_without_the_cache_the_result_is_the_same_to_rounding(whole, tmp_path):
+    assert finetune(tmp_path / "run", "--epochs", "3", "--no-cache-features") == 0
+    ours, cached = summary(tmp_path / "run"), summary(whole)
+    assert ours["feature_cache"] == {"used": False}
+    np.testing.assert_allclose(ours["test_loss"], cached["test_loss"], rtol=1e-3)
+    rows = [read_rows(run / "metrics.jsonl") for run in (tmp_path / "run", whole)]
+    losses = [[row["val_loss"] for row in r if row["kind"] == "epoch"] for r in rows]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_features_larger_than_the_limit_are_not_kept(whole, tmp_path, capsys):
+    flags = "--epochs", "1", "--cache-limit", "0.001"
+    assert finetune(tmp_path / "run", *flags) == 0
+    assert "--cache-limit" in summary(tmp_path / "run")["feature_cache"]["why"]
+
+
+def test_stages_train_the_head_and_then_the_block(whole, tmp_path):
+    flags = "--stages", "head:1,block3:1@1e-4"
+    assert finetune(tmp_path / "run", *flags) == 0
+    got = summary(tmp_path / "run")
+    assert got["unfrozen"] == "block3"
+    assert got["epochs"] == 2
+    assert got["trainable_parameters"] > 1_400_000 + 1_000_000
+    assert got["feature_cache"]["bytes"] == (200 + 360) * 8 * 8 * 128 * 4  # block 2's map
+
+
+def test_a_resumed_stage_equals_one_never_left(tmp_path):
+    flags = "--stages", "head:1,block3:1@1e-4"
+    assert finetune(tmp_path / "whole", *flags) == 0
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "experiments.finetune", "--dataset", "digits"]
+    command += ["--weights", "random", "--output", str(run), *SMALL, *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, stdout=-3)
+    while process.poll() is None and len(read_rows(run / "metrics.jsonl")) < 11:
+        pass  # until the second stage has begun
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert finetune(run, *flags, "--resume") == 0
+    assert summary(run)["params_sha256"] == summary(tmp_path / "whole")["params_sha256"]
+
+
+def test_resume_refuses_other_weights(whole, tmp_path, capsys):
+    from mnistjax.weights.source import load_weights
+    from mnistjax.weights.write import write_safetensors
+
+    other = load_weights("random", cut="block3", seed=5).params
+    write_safetensors(tmp_path / "w.safetensors", other, source_sha256="0" * 64, origin="test")
+    argv = ["--dataset", "digits", "--weights", str(tmp_path / "w.safetensors"), "--resume"]
+    argv += ["--output", str(whole), *SMALL, "--epochs", "3"]
+    assert cli.run(FinetuneConfig, main, argv) == 5
+    assert "pass --weights random" in capsys.readouterr().err
+
+
+REFUSED = [
+    ("--weights imagnet", 2, "did you mean imagenet?"),
+    ("--weights nowhere.h5", 4, "nowhere.h5"),
+    ("--cut block2", 2, "--cut block2"),
+    ("--head gpa", 2, "did you mean gap?"),
+    ("--image-size 31", 2, "at least 32"),
+    ("--preset kears", 2, "did you mean keras?"),
+    ("--unfreeze block4", 2, "--unfreeze block4"),
+    ("--stages block3:2", 2, "the head comes first"),
+    ("--stages head:0", 2, "epochs from 1"),
+    ("--stages head", 2, "is not NAME:EPOCHS"),
+    ("--stages head:1 --epochs 3", 2, "drop --epochs"),
+    ("--cache-limit 0", 2, "must be positive"),
+]
+
+
+@pytest.mark.parametrize(("argv", "code", "says"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_refused_in_one_line(argv, code, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--dataset", "digits", *argv.split()]
+    assert cli.run(FinetuneConfig, main, flags) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("error: ") and "Fix: " in err and says in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_offline_auto_weights_are_random_and_say_so_everywhere(tmp_path, monkeypatch, capsys):
+    from mnistjax.errors import NetworkError
+    from mnistjax.weights import official
+
+    def offline(*_, **__):
+        raise NetworkError("download", "no connection", fix="-")
+
+    monkeypatch.setattr(official, "official_file", offline)
+    argv = ["--dataset", "digits", "--output", str(tmp_path / "run"), "--epochs", "1", *SMALL[:-1]]
+    assert cli.run(FinetuneConfig, main, argv) == 0
+    assert "NOTE" in capsys.readouterr().out
+    assert "random" in summary(tmp_path / "run")["notice"]
+    assert "random" in (tmp_path / "run" / "report.html").read_text().split("tiles")[1]
+
+
+def test_stages_are_parsed():
+    assert parse_stages("head:3, block2:2@1e-5", "block3") == [
+        Part("head", 3, None),
+        Part("block2", 2, 1e-5),
+    ]
+    assert trained_blocks(["block2"], "block3") == ["block2", "block3"]
+    with pytest.raises(UsageError, match="block4"):
+        parse_stages("head:1,block4:1", "block3")
+
+
+def test_real_weights_on_real_mnist(mnist_dir, vgg16_file, tmp_path):
+    argv = ["--data-dir", str(mnist_dir), "--weights", str(vgg16_file), "--train-size", "1000"]
+    argv += ["--output", str(tmp_path / "run"), "--epochs", "5", "--quiet"]
+    assert cli.run(FinetuneConfig, main, argv) == 0
+    assert summary(tmp_path / "run")["test_accuracy"] > 0.96
