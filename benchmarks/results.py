@@ -19,7 +19,8 @@ def summarise(
     """One row: images/s as median, p10, p90 over all windows of all rounds; or why there is none.
 
     `flops` are those of one image; % of limit is against the same run's matrix product, and can
-    pass 100 since Winograd needs fewer multiplications than the definition counts.
+    pass 100 since Winograd needs fewer multiplications than the definition counts. A report's
+    `share` is the part of `flops` that its program does at all, 1 by default.
     """
     if not reports or "missing" in reports[-1]:
         return {"status": "not run", "why": reports[-1]["missing"] if reports else "not asked"}
@@ -29,19 +30,22 @@ def summarise(
     row = {
         "status": "measured",
         "images_per_second": round(middle, 1),
-        "p10": round(deciles[0], 1),
-        "p90": round(deciles[-1], 1),
+        "p10": round(max(deciles[0], rates[0]), 1),  # of few windows `quantiles` extrapolates
+        "p90": round(min(deciles[-1], rates[-1]), 1),
         "n": len(rates),
         "rounds": [round(images / median(r["windows"]), 1) for r in reports],
         "first_seconds": round(median(r["first_seconds"] for r in reports), 2),
         "peak_mib": max(r["peak_mib"] for r in reports),
         "versions": reports[-1]["versions"],
-        "gflops": round(middle * flops / 1e9, 1),
+        "gflops": round(middle * flops * reports[-1].get("share", 1) / 1e9, 1),
     }
     if peak_gflops:
         row["percent_of_gemm_peak"] = round(100 * row["gflops"] / peak_gflops)
     if "temp_mib" in reports[-1]:
         row["temp_mib"] = round(reports[-1]["temp_mib"], 1)
+    for name in ("steady_seconds", "job_seconds"):
+        if name in reports[-1]:
+            row[name] = round(median(report[name] for report in reports), 2)
     return row
 
 

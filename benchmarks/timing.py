@@ -4,6 +4,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 
@@ -24,6 +25,33 @@ def windows(run: Callable[[int], None], *, count: int = 3, seconds: float = 0.7)
         run(steps)
         result.append((time.perf_counter() - started) / steps)
     return result
+
+
+def jobs(
+    job: Callable[[], None], *, part: Callable[[], None] | None = None, count: int = 1
+) -> dict[str, Any]:
+    """Whole jobs: seconds of each, and of what only the first one pays (tracing, compiling).
+
+    `part` of the job, by default all of it, is done twice; the first time less the second is
+    `first_seconds`. It has to compile all that the job needs.
+    """
+    first, second = _clock(part or job), _clock(part or job)
+    taken = [] if part else [second]
+    while len(taken) < count:
+        taken.append(_clock(job))
+    compiling = max(0.0, first - second)
+    return {
+        "first_seconds": compiling,
+        "steady_seconds": median(taken),
+        "job_seconds": median(taken) + compiling,
+        "windows": taken,
+    }
+
+
+def _clock(job: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    job()
+    return time.perf_counter() - started
 
 
 def report(**facts: Any) -> None:
