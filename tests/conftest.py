@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile far more than they compute.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["KERAS_HOME"] = tempfile.mkdtemp()  # importing keras writes a file there
 

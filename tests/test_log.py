@@ -5,7 +5,7 @@ import pytest
 
 from mnistjax.errors import UsageError
 from mnistjax.training import log as log_module
-from mnistjax.training.log import MetricsLog, best_epoch, read_rows
+from mnistjax.training.log import MetricsLog, best_epoch, by_accuracy, read_rows
 from mnistjax.training.loop import EpochEnd, StepEnd
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState
@@ -49,8 +49,13 @@ def test_a_torn_last_line_is_ignored_wherever_it_was_torn(tmp_path):
 
 
 def test_best_is_the_lowest_validation_loss():
-    rows = [{"val_loss": loss, "epoch": i} for i, loss in enumerate([0.5, 0.2, 0.3])]
+    losses, accuracies = [0.5, 0.2, 0.3], [0.7, 0.8, 0.9]
+    rows = [
+        {"val_loss": loss, "val_accuracy": accuracy, "epoch": i}
+        for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
+    ]
     assert best_epoch(rows)["epoch"] == 1
+    assert best_epoch(rows, by_accuracy)["epoch"] == 2
 
 
 def test_tensorboard_gets_the_rows(tmp_path):

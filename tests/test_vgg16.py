@@ -4,7 +4,7 @@ Not tested: the logits of Keras's full top. `include_top=True` wants 224x224 ima
 million parameters; its three layers are the dense layers of any head.
 """
 
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,6 @@ from mnistjax.weights.source import load_weights
 
 BLOCKS = ("block1", "block2", "block3", "block4", "block5")
 
-# The same program, compiled in a fifth of the time: block 2 at 32x32 took 1.0 s, now 0.2 s.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 
 def error(ours, reference):
     ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
@@ -43,7 +40,7 @@ def vgg_apply(*blocks):
     """Without first values: drawing them takes longer than the tests do."""
     module = nnx.eval_shape(lambda: VGG16(blocks=blocks, rngs=nnx.Rngs(0)))
     graphdef, _ = nnx.split(module, nnx.Param)
-    return quick_jit(lambda params, x: nnx.merge(graphdef, params)(x))
+    return jax.jit(lambda params, x: nnx.merge(graphdef, params)(x))
 
 
 def part(params, *blocks):
@@ -96,7 +93,7 @@ def test_every_block_equals_keras_from_grey_bytes_on(keras_vgg16, keras_params, 
     for depth, block in enumerate(BLOCKS):
         x = vgg_apply(block)(part(keras_params, block), x)
         constant, apply_fn = make_frozen(keras_params, blocks=[block], image_size=size >> depth)
-        y = quick_jit(apply_fn)(constant, y)
+        y = jax.jit(apply_fn)(constant, y)
         for ours in (x, y):
             assert ours.dtype == jnp.float32
             assert error(ours, expected[block]) < 1e-5, block
@@ -140,14 +137,14 @@ def test_elsewhere_kernels_stay_and_the_batch_is_whole(some_params):
     assert not [e for e in jaxpr.eqns if e.primitive is lax.scan_p]
     images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     whole = vgg_apply(*BLOCKS[:1])(constant, images)
-    assert error(quick_jit(apply_fn)(constant, images), whole) < 1e-6
+    assert error(jax.jit(apply_fn)(constant, images), whole) < 1e-6
 
 
 @pytest.mark.parametrize("batch", [1, 4, 7])
 def test_chunks_change_no_image(some_params, monkeypatch, batch):
     images = jax.random.normal(jax.random.key(batch), (batch, 16, 16, 3))
     constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:1], image_size=16)
-    whole = quick_jit(apply_fn)(constant, images)
+    whole = jax.jit(apply_fn)(constant, images)
     monkeypatch.setattr(frozen, "CHUNK_PIXELS", 3 * 16 * 16)
     again = lambda *arguments: apply_fn(*arguments)  # noqa: E731  jit keeps traces by function
     chunked = jax.make_jaxpr(again)(constant, images)
@@ -155,7 +152,7 @@ def test_chunks_change_no_image(some_params, monkeypatch, batch):
     count = -(-batch // 3)
     assert loop.params["length"] == count
     assert loop.invars[-1].aval.shape[1] == -(-batch // count)
-    assert error(quick_jit(again)(constant, images), whole) < 1e-6
+    assert error(jax.jit(again)(constant, images), whole) < 1e-6
 
 
 def test_frozen_kernels_are_arguments(some_params):
@@ -187,7 +184,7 @@ def test_gradient_of_a_block_in_double_precision():
             return nnx.max_pool(x, (2, 2), (2, 2))
 
         def gradients(fn):
-            return quick_jit(jax.grad(lambda p, x: jnp.sum(fn(p, x) * g), (0, 1)))(params, x)
+            return jax.jit(jax.grad(lambda p, x: jnp.sum(fn(p, x) * g), (0, 1)))(params, x)
 
         errors = jax.tree.map(error, gradients(vgg_apply("block1")), gradients(usual))
         assert max(jax.tree.leaves(errors)) < 1e-11
@@ -233,9 +230,9 @@ def test_fine_tuned_has_a_backbone_only_with_blocks(some_params):
     jax.tree.map(np.testing.assert_array_equal, alone["head"], both["head"])
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 3))
     weights = part(some_params, "block1")
-    logits = quick_jit(apply_fn)(both | {"backbone": weights}, x)
+    logits = jax.jit(apply_fn)(both | {"backbone": weights}, x)
     head_apply, _ = functional(Head(map_shape=(2, 2, 64), rngs=nnx.Rngs(9)))
-    expected = quick_jit(head_apply)(both["head"], vgg_apply("block1")(weights, x))
+    expected = jax.jit(head_apply)(both["head"], vgg_apply("block1")(weights, x))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from jax import Array
@@ -19,13 +20,13 @@ def activations_figure(
     images: np.ndarray,
     *,
     blocks: Sequence[str],
-    preprocess: Callable[[np.ndarray], Array],
+    preprocess: Callable[[Array], Array],
 ) -> Figure:
     """A row for each image: the image, then the strongest channels of every block's map.
 
     `images` are uint8 [n, height, width, channels], n at least 2; brighter is more active.
     """
-    maps, x = {}, preprocess(images)
+    maps, x = {}, preprocess(jnp.asarray(images))
     for block in blocks:
         constant, apply_fn = make_frozen(params, blocks=[block], image_size=x.shape[1])
         maps[block] = np.asarray(x := apply_fn(constant, x))
