@@ -1,7 +1,7 @@
 """From weights and data to a fine-tuned model and its report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from experiments.train import Stage, console, train_stages
 from mnistjax.data.batches import Batch, steps_per_epoch
 from mnistjax.data.dataset import Split
 from mnistjax.models.functional import Params, functional
-from mnistjax.models.head import FineTuned, features
+from mnistjax.models.head import FineTuned, Kind, features
 from mnistjax.models.summary import LayerRow, summarise
 from mnistjax.models.vgg16 import VGG16, convolutions, map_shape
 from mnistjax.report.activations import activations_figure
@@ -55,7 +55,7 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
         input_shape=input_shape,
         blocks=trained,
         num_classes=len(data.class_names),
-        kind=config.head,
+        kind=cast(Kind, config.head),
         standardise=recipe.standardise,
         rngs=nnx.Rngs(config.seed),
     )
