@@ -19,11 +19,11 @@ from mnistjax.data.dataset import Split
 from mnistjax.models.functional import Params, functional
 from mnistjax.models.head import FineTuned, Kind, features
 from mnistjax.models.summary import LayerRow, summarise
-from mnistjax.models.vgg16 import VGG16, convolutions, map_shape
+from mnistjax.models.vgg16 import convolutions, map_shape
 from mnistjax.report.activations import activations_figure
 from mnistjax.training.log import by_accuracy, by_loss
 from mnistjax.training.standardise import mean_and_scale
-from mnistjax.weights.source import load_weights
+from mnistjax.weights.source import SOURCES, load_weights
 
 if TYPE_CHECKING:
     from experiments.finetune import FinetuneConfig
@@ -38,8 +38,7 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
     trained = trained_blocks(config.trained_names, cut)
     frozen = [block for block in blocks_of(cut) if block not in trained]
     data = run.load_data(config, image_size=size, color=config.color)
-    named = config.weights in ("auto", "imagenet", "random")
-    source = config.weights if named else Path(config.weights)
+    source = config.weights if config.weights in SOURCES else Path(config.weights)
     weights = load_weights(source, cut=cut, seed=config.seed, quiet=config.quiet)
     run.say_loudly(config, weights.notice)
 
@@ -65,7 +64,7 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
             jnp.asarray, {layer: weights.params[layer] for layer in params["backbone"]}
         )
     if recipe.standardise:
-        fill_in_statistics(params, train, got, trained, config.head)
+        fill_in_statistics(params, model, train, got)
     stages = make_stages(config, params, count=counts[0])
     epochs = stages[-1].until
     layers = layer_rows(model, input_shape, frozen, config.trained_names, size)
@@ -93,9 +92,7 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
     )
     if isinstance(result, int):
         return result
-    whole = {"backbone": {name: weights.params[name] for name in weights.params}}
-    whole = {"backbone": whole["backbone"] | result.params.get("backbone", {})}
-    whole |= {"head": result.params["head"]}
+    whole = result.params | {"backbone": weights.params | result.params.get("backbone", {})}
     shown = data.test.images[np.unique(data.test.labels, return_index=True)[1][:5]]
     pictures = activations_figure(
         whole["backbone"], shown, blocks=blocks_of(cut), preprocess=weights.preprocess(size)
@@ -128,17 +125,15 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
     )
 
 
-def fill_in_statistics(
-    params: Params, train: Split, got: Features, trained: list[str], kind: str
-) -> None:
+def fill_in_statistics(params: Params, model: FineTuned, train: Split, got: Features) -> None:
     """Put mean and scale of the head's inputs on a sample of the training examples in `params`."""
     chosen = np.linspace(0, len(train.labels) - 1, min(SAMPLE, len(train.labels))).astype(int)
     sample = train.take(chosen)
-    graphdef, _ = nnx.split(VGG16(blocks=trained, rngs=nnx.Rngs(0)))
+    graphdef, _ = nnx.split(model.backbone)
 
     @jax.jit
     def head_inputs(backbone: Params, maps: jax.Array) -> jax.Array:
-        return features(nnx.merge(graphdef, backbone)(maps), kind)  # type: ignore[arg-type]
+        return features(nnx.merge(graphdef, backbone)(maps), model.head.kind)
 
     rows = []
     for start in range(0, len(chosen), 256):
