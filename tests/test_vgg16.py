@@ -145,7 +145,7 @@ def test_chunks_change_no_image(some_params, monkeypatch, batch):
     images = jax.random.normal(jax.random.key(batch), (batch, 16, 16, 3))
     constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:1], image_size=16)
     whole = jax.jit(apply_fn)(constant, images)
-    monkeypatch.setattr(frozen, "CHUNK_PIXELS", 3 * 16 * 16)
+    monkeypatch.setattr(frozen, "CHUNK_VALUES", 3 * 16 * 16 * 64)
     again = lambda *arguments: apply_fn(*arguments)  # noqa: E731  jit keeps traces by function
     chunked = jax.make_jaxpr(again)(constant, images)
     loops = [e for e in chunked.eqns if e.primitive is lax.scan_p]
