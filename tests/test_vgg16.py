@@ -146,13 +146,13 @@ def test_chunks_change_no_image(some_params, monkeypatch, batch):
     constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:1], image_size=16)
     whole = jax.jit(apply_fn)(constant, images)
     monkeypatch.setattr(frozen, "CHUNK_VALUES", 3 * 16 * 16 * 64)
-    again = lambda *arguments: apply_fn(*arguments)  # noqa: E731  jit keeps traces by function
-    chunked = jax.make_jaxpr(again)(constant, images)
+    constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:1], image_size=16)
+    chunked = jax.make_jaxpr(apply_fn)(constant, images)
     loops = [e for e in chunked.eqns if e.primitive is lax.scan_p]
     count = -(-batch // 3)
     assert [loop.params["length"] for loop in loops] == ([count] if count > 1 else [])
     assert all(loop.invars[-1].aval.shape[1] == -(-batch // count) for loop in loops)
-    assert error(jax.jit(again)(constant, images), whole) < 1e-6
+    assert error(jax.jit(apply_fn)(constant, images), whole) < 1e-6
 
 
 def test_frozen_kernels_are_arguments(some_params):
