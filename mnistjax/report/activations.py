@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
@@ -29,7 +30,7 @@ def activations_figure(
     maps, x = {}, preprocess(jnp.asarray(images))
     for block in blocks:
         constant, apply_fn = make_frozen(params, blocks=[block], image_size=x.shape[1])
-        maps[block] = np.asarray(x := apply_fn(constant, x))
+        maps[block] = np.asarray(x := jax.jit(apply_fn)(constant, x))  # 305 operations in one
     columns = 1 + CHANNELS * len(blocks)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.72 * columns, 0.8 * len(images) + 0.4), layout="constrained")
