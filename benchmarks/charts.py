@@ -62,11 +62,9 @@ def headline(group: Group, *, title: str, subtitle: str) -> Figure | None:
     with matplotlib.rc_context(STYLE | {"font.size": 11}):
         figure = Figure(figsize=(8.0, height + FOOT))
         panel = _panel(figure, rows, bottom=FOOT, total=height + FOOT, head=0.75, notes=group.rows)
-        for y, text, style in (
-            (0.28, title, {"fontsize": 14, "fontweight": "bold"}),
-            (0.5, subtitle, {"fontsize": 9}),
-        ):
-            figure.text(0.02, 1 - y / (height + FOOT), text, ha="left", va="baseline", **style)
+        for y, text, size, weight in ((0.28, title, 14, "bold"), (0.5, subtitle, 9, "normal")):
+            place = 0.02, 1 - y / (height + FOOT)
+            figure.text(*place, text, ha="left", va="baseline", fontsize=size, fontweight=weight)
         if limit := _limit(group):
             _draw_limit(panel, limit, group.peaks["gemm_gflops"])
         return figure

@@ -18,6 +18,8 @@ ISA = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asim
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
+# JAX's own "gpu" means CUDA and ROCm both, and fails for want of the other one.
+JAX_NAMES = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 # In a process of its own: a GPU or TPU that this one held, no cell could use.
 DEVICE = """
 import json, jax
@@ -60,8 +62,7 @@ def environment(*, threads: int, on: str | None = None) -> dict[str, Any]:
 
 def _device(on: str | None) -> dict[str, Any]:
     if on:
-        # JAX's own "gpu" means CUDA and ROCm both, and fails for want of the other one.
-        os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(on, on)
+        os.environ["JAX_PLATFORMS"] = JAX_NAMES[on]
     command = [sys.executable, "-c", DEVICE]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -69,7 +70,7 @@ def _device(on: str | None) -> dict[str, Any]:
         fix = "pass --platform cpu, or install the extra for that device (cuda, tpu)"
         raise UsageError(f"--platform {on}", "JAX finds no such device", fix=fix) from error
     device = json.loads(said.splitlines()[-1])
-    os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(device["platform"], device["platform"])
+    os.environ["JAX_PLATFORMS"] = JAX_NAMES[device["platform"]]
     return device | _driver() if device["platform"] == "gpu" else device
 
 

@@ -21,7 +21,8 @@ half a second, after a warm-up, compiling apart; p10 and p90 are over all window
 many times faster our first row is, the median over rounds. "% of GEMM": floating-point operations
 by the definition of the network, against a large float32 matrix product in the same run; Winograd
 does fewer, so it can pass 100. A cell is measured, compiled-only (for a device that was not at
-hand; what it says of time is an estimate) or not run. Nothing is extrapolated.
+hand; what it says of time is an estimate) or not run. Nothing is extrapolated. A load average in
+bold, above 0.5 before the run: other work may have slowed it.
 """
 
 

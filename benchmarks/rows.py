@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.jobs import JOBS
+
 PLATFORMS = ("cpu", "gpu", "tpu")
 STATUSES = ("measured", "compiled-only", "not run")
 Rows = dict[str, dict[str, Any]]
@@ -30,8 +32,14 @@ class Group(NamedTuple):
 
 
 def read_results(directory: Path) -> dict[str, dict[str, Any]]:
-    """Every machine's results by its file's name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
+    """Every machine's results by its file's name, jobs in the suite's order, others last."""
+    order = [*JOBS]
+    results = {}
+    for path in sorted(directory.glob("*.json")):
+        file = json.loads(path.read_text())
+        jobs = sorted(file, key=lambda job: order.index(job) if job in order else len(order))
+        results[path.stem] = {job: file[job] for job in jobs}
+    return results
 
 
 def groups(result: dict[str, Any], name: str = "") -> Iterator[Group]:
@@ -57,13 +65,14 @@ def measure(row: dict[str, Any]) -> Measure | None:
     if row.get("status") != "measured":
         return None
     if "steady_seconds" in row:  # a whole job: p10 and p90 are those of its images/s
-        spread = [row["steady_seconds"] * row["images_per_second"] / row[k] for k in ("p90", "p10")]
-        return Measure(row["steady_seconds"], *spread, row["n"], "s", False)
+        total = row["steady_seconds"] * row["images_per_second"]
+        spread = total / row["p90"], total / row["p10"]
+        return Measure(row["steady_seconds"], spread[0], spread[1], row["n"], "s", False)
     if "seconds" in row:
         return Measure(row["seconds"], row["p10"], row["p90"], row["n"], "s", False)
     if "images_per_second" in row:
-        names = ("images_per_second", "p10", "p90", "n")
-        return Measure(*(row[name] for name in names), "images/s", True)
+        value = row["images_per_second"]
+        return Measure(value, row["p10"], row["p90"], row["n"], "images/s", True)
     return None
 
 

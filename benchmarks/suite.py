@@ -62,7 +62,9 @@ def main(config: SuiteConfig) -> int:
         note = f"no {', '.join(missing)}: those peers are left out. make bench-peers installs them"
         console.print(f"[bold yellow]NOTE[/]  {note}", highlight=False)
     started = time.perf_counter()
-    shared = dataclasses.asdict(config) | ({"sizes": (32, 64, 224)} if config.all else {})
+    shared: dict[str, Any] = dataclasses.asdict(config)
+    if config.all:
+        shared["sizes"] = (32, 64, 224)
     for job in config.chosen:
         config_class, run = program(job)
         names = {field.name for field in dataclasses.fields(config_class)}

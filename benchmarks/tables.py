@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.jobs import JOBS
+from benchmarks.results import NOISY_LOAD
 from benchmarks.rows import PLATFORMS, STATUSES, Group, Rows, groups, is_ours, measure, number
 
 # Keys of a row in the order of their columns; numbers under other names come after these.
@@ -115,7 +116,10 @@ def environment_table(file: dict[str, dict[str, Any]]) -> str:
 
 
 def runs_table(file: dict[str, dict[str, Any]]) -> str:
-    """When each job ran, of which commit, how busy the machine was, what it could do then."""
+    """When each job ran, of which commit, how busy the machine was, what it could do then.
+
+    A load in bold before the run: other work may have slowed it. The run itself is in the other.
+    """
     lines = []
     for job, result in file.items():
         facts = result["environment"]
@@ -123,7 +127,8 @@ def runs_table(file: dict[str, dict[str, Any]]) -> str:
         commit = (
             f"{facts.get('commit', '')}{' + changes' if facts.get('uncommitted_changes') else ''}"
         )
-        loads = [facts.get(f"load_{when}", "") for when in ("before", "after")]
+        before, after = facts.get("load_before"), facts.get("load_after", "")
+        loads = [f"**{before}**" if (before or 0) > NOISY_LOAD else before or "", after]
         peak = [peaks.get(name) or "" for name in ("gemm_gflops", "copy_gb_per_s")]
         lines.append([f"`{job}`", facts.get("date", ""), commit, *loads, *peak])
     headings = ["run", "date", "commit", "load before", "load after", "GEMM GFLOP/s", "copy GB/s"]

@@ -1,3 +1,5 @@
+import doctest
+import importlib
 import json
 import re
 import shutil
@@ -7,9 +9,12 @@ from pathlib import Path
 import pytest
 
 import benchmarks.__main__ as program
+from benchmarks import suite, time_to_accuracy, timing
 from benchmarks.cells import Cell, run_cell
 from benchmarks.environment import ROOT, environment
-from benchmarks.rows import STATUSES
+from benchmarks.jobs import JOBS
+from benchmarks.rows import STATUSES, measure
+from mnistjax import cli
 
 FACTS = {
     "platform": "cpu",
@@ -161,6 +166,8 @@ def test_compare_widens_with_the_spread_of_either_file(tmp_path, results):
     [
         (["repport"], "command repport: not one of report"),
         (["--jobs", "step,epok"], "--jobs epok: not one of step"),
+        (["vgg16", "--sizes", "33"], "--sizes 33: not one of 32, 64, 224"),
+        (["epoch", "--images", "100"], "--images 100: must be a multiple of 128"),
         (["step", "--rouns", "1"], "did you mean --rounds?"),
         (["--platform", "cuda"], "--platform cuda: not one of cpu, gpu, tpu"),
         (["--rounds", "0"], "--rounds 0: must be at least 1"),
@@ -210,3 +217,74 @@ def test_a_missing_peer_is_a_gap_with_a_command():
 def test_committed_results_name_no_path_of_a_machine():
     for path in (ROOT / "benchmarks" / "results").glob("*.json"):
         assert not re.search(r'"(/|[A-Z]:\\)', path.read_text()), path.name
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_can_be_asked_for_its_flags(job, capsys):
+    config_class, run = suite.program(job)
+    with pytest.raises(SystemExit) as exit_:
+        cli.parse(config_class, ["--help"])
+    assert exit_.value.code == 0 and callable(run)
+    assert "--rounds" in capsys.readouterr().out
+
+
+def test_the_suite_runs_the_default_jobs_and_passes_its_flags_on(monkeypatch):
+    ran, real = {}, suite.program
+    monkeypatch.setattr(
+        suite, "program", lambda job: (real(job)[0], lambda config: ran.update({job: config}))
+    )
+    assert program.main(["--rounds", "1", "--no-save"]) == 0
+    assert set(ran) == {"step", "epoch", "vgg16", "input", "startup"}
+    assert all(config.rounds == 1 and not config.save for config in ran.values())
+    assert ran["vgg16"].sizes == (32, 64)
+    ran.clear()
+    assert program.main(["--jobs", "ops, step"]) == 0
+    assert list(ran) == ["step", "ops"]
+    ran.clear()
+    assert program.main(["--all", "--data-dir", "mnist"]) == 0
+    assert list(ran) == list(JOBS) and ran["vgg16"].sizes == (32, 64, 224)
+    assert ran["time_to_accuracy"].data_dir == Path("mnist")
+
+
+def test_without_mnist_time_to_accuracy_is_a_gap(capsys):
+    assert program.main(["time_to_accuracy"]) == 0
+    assert "Fix: pass --data-dir DIR" in capsys.readouterr().out
+
+
+def test_until_clocks_training_and_not_evaluation(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+    done = []
+    scores = iter([0.5, 0.985, 0.97, 0.991])
+
+    def accuracy():
+        next(clock)  # would show as a second second
+        return next(scores)
+
+    said = timing.until(
+        [0.98, 0.99, 0.995], lambda *steps: done.append(steps), accuracy, steps=7, every=2
+    )
+    assert said["reached"] == [2.0, 4.0, None]
+    assert done == [(0, 2), (2, 4), (4, 6), (6, 7)]
+
+
+def test_a_seed_that_missed_the_target_counts_as_infinite():
+    def report(seconds):
+        return {"reached": [seconds], "compile_seconds": 1.0, "versions": {}}
+
+    most = {"a": [report(3.0), report(5.0), report(None)]}
+    row = time_to_accuracy.summarise_target(most, 0)["a"]
+    assert (row["seconds"], row["with_compiling"], row["seeds_that_reached_it"]) == (5.0, 6.0, 2)
+    few = {"a": [report(3.0), report(None), report(None)]}
+    row = time_to_accuracy.summarise_target(few, 0)["a"]
+    assert "seconds" not in row and row["seeds_that_reached_it"] == 1
+    assert measure(row) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["environment", "limits", "problems", "regressions", "rows", "tables"]
+)
+def test_the_examples_of_docstrings_hold(name):
+    module = importlib.import_module(f"benchmarks.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
