@@ -22,8 +22,8 @@ DEFAULT = tuple(name for name, job in JOBS.items() if job.by_default)
 class SuiteConfig(BenchmarkConfig):
     """Measure this machine. Also: `report`, `compare BEFORE AFTER`, or the name of one job."""
 
-    rounds: int = 2
-    """Each cell is measured so many times, in turn with the others."""
+    rounds: int = 1
+    """Each cell is measured so many times, in turn with the others; 3 for figures to publish."""
     jobs: Annotated[str, tyro.conf.arg(metavar="A,B")] = ",".join(DEFAULT)
     """Jobs to run; python -m benchmarks JOB --help lists the flags of one."""
     all: bool = False

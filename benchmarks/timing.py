@@ -17,8 +17,8 @@ def on_gpu() -> bool:
 def windows(
     run: Callable[[int], object],
     *,
-    count: int = 3,
-    seconds: float = 0.7,
+    count: int = 5,
+    seconds: float = 0.6,
     warm: tuple[int, ...] = (1, 3, 5),
 ) -> list[float]:
     """Seconds per step in each of `count` windows of at least `seconds`.
