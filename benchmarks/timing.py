@@ -24,9 +24,11 @@ def windows(
     """Seconds per step in each of `count` windows of at least `seconds`.
 
     `run(n)` does n steps and returns when the device has finished them. Calls of `warm` steps warm
-    up; the last of them sets how many fill a window.
+    up, of one step where a window holds no more; the last of them sets how many fill a window.
     """
-    for steps in warm:
+    taken = 0.0
+    for most in warm:
+        steps = most if most * taken <= seconds else 1
         started = time.perf_counter()
         run(steps)
         taken = (time.perf_counter() - started) / steps
