@@ -58,9 +58,11 @@ def compare(
     """Measure `cells` (the first is ours) on one problem; the rows and the machine's peaks.
 
     `same(ours, theirs)` says in a few words how two reports differ, "" if they compute the same:
-    a cell that computes something else gets no time.
+    a cell that computes something else gets no time. Raises `UsageError` if `--only` names none.
     """
     chosen = [cell for cell in cells if not config.only or cell.name in config.only]
+    if not chosen:
+        UsageError.unless_in("--only", config.only[0], [cell.name for cell in cells])
     reports: dict[str, list[dict[str, Any]]] = {cell.name: [] for cell in chosen}
     with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
         path = Path(directory) / "problem.npz"

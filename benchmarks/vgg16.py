@@ -75,7 +75,8 @@ def main(config: JobConfig) -> int:
             flops=vgg16_flops(size),
             same=same_features,
         )
-    for size, batch in TRAINING_BATCHES.items():
+    training = not config.only or any(cell.name in config.only for cell in TRAINING)
+    for size, batch in TRAINING_BATCHES.items() if training else ():
         name = f"training step, {size}x{size}"
         result[name] = compare(
             config,

@@ -202,10 +202,17 @@ def test_a_device_that_is_not_there_is_answered_in_one_line(monkeypatch, capsys)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     if shutil.which("nvidia-smi"):
         pytest.skip("there may be a GPU")
-    assert program.main(["step", "--platform", "gpu"]) == 2
+    # Were it overlooked, --only would end the run before a cell is measured.
+    assert program.main(["step", "--platform", "gpu", "--only", "nobody"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: --platform gpu: JAX finds no such device. Fix: ")
     assert err.count("\n") == 1
+
+
+def test_a_cell_that_is_not_there_is_answered_in_one_line(capsys):
+    assert program.main(["step", "--only", "Keras 3 on PyTorch"]) == 2
+    err = capsys.readouterr().err
+    assert "did you mean Keras 3 on" in err and err.count("\n") == 1
 
 
 def test_a_missing_peer_is_a_gap_with_a_command():
