@@ -2,6 +2,7 @@
 #   make scratch    train the small CNN (ARGS="--epochs 2" passes flags on)
 #   make finetune   fine-tune a frozen VGG16 (ARGS as above)
 #   make test       lint, types, tests
+#   make bench      how fast this machine is, against peers; make bench-peers first
 #   make bench-peers   PyTorch and TensorFlow in environments of their own, for benchmarks
 #   make lock       pin the newest versions the ranges allow, with hashes
 
@@ -10,7 +11,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch finetune test bench-peers format lock clean
+.PHONY: scratch finetune test bench bench-peers format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
@@ -23,6 +24,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -1,1 +1,1 @@
-"""How fast, against what, on which machine: `python -m benchmarks.<job>`."""
+"""How fast, against what, on which machine: `python -m benchmarks`."""

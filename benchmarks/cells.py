@@ -27,7 +27,12 @@ class Cell:
     @property
     def python(self) -> Path:
         """The interpreter that runs it."""
-        return ROOT / f".venv-{self.venv}" / "bin" / "python" if self.venv else Path(sys.executable)
+        return interpreter(self.venv)
+
+
+def interpreter(venv: str) -> Path:
+    """The Python of `.venv-<venv>`; of "" this one."""
+    return ROOT / f".venv-{venv}" / "bin" / "python" if venv else Path(sys.executable)
 
 
 def run_cell(cell: Cell, problem: Path, *, threads: int, seconds: float = 300) -> dict[str, Any]:
@@ -55,6 +60,13 @@ def run_cell(cell: Cell, problem: Path, *, threads: int, seconds: float = 300) -
         return {"missing": f"failed: {last[:200]}"}
 
 
+def pin(threads: int) -> None:
+    """Keep to so many cores; children inherit it: equal threads for everybody."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        os.sched_setaffinity(0, cores)
+
+
 def run_rounds(
     cells: Sequence[Cell], problem: Path, *, threads: int, rounds: int
 ) -> Iterator[tuple[int, Cell, dict[str, Any]]]:
@@ -62,9 +74,7 @@ def run_rounds(
 
     Each report is yielded as it comes; a cell that was missing is not asked again.
     """
-    if hasattr(os, "sched_setaffinity"):  # children inherit it: equal threads for everybody
-        cores = sorted(os.sched_getaffinity(0))[:threads]
-        os.sched_setaffinity(0, cores)
+    pin(threads)
     missing = set()
     for number in range(rounds):
         for cell in cells:

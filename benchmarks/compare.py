@@ -5,17 +5,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from rich.console import Console
 
 from benchmarks.cells import Cell, run_cell, run_rounds
 from benchmarks.environment import environment, load
+from benchmarks.limits import bfloat16_peak
 from benchmarks.results import NOISY_LOAD, ratio, save, show, summarise
+from benchmarks.rows import PLATFORMS
 from mnistjax.cli import Config
 from mnistjax.errors import UsageError
 
+PEAKS = ("gemm_gflops", "gemm_bf16_gflops", "copy_gb_per_s")
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 110)
 
 
@@ -25,6 +29,8 @@ class BenchmarkConfig(Config):
     """Each cell is measured so many times, in turn with the others."""
     threads: int = 2
     """Cores that every cell may use."""
+    platform: Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))] = None
+    """Device kind that the cells compute on; default: the best there is."""
     only: tuple[str, ...] = ()
     """Cells to run, by their names; default: all."""
     save: bool = True
@@ -32,6 +38,7 @@ class BenchmarkConfig(Config):
 
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
+        UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
         for name in ("rounds", "threads"):
             if getattr(self, name) < 1:
                 flag = f"--{name} {getattr(self, name)}"
@@ -51,9 +58,11 @@ def compare(
     """Measure `cells` (the first is ours) on one problem; the rows and the machine's peaks.
 
     `same(ours, theirs)` says in a few words how two reports differ, "" if they compute the same:
-    a cell that computes something else gets no time.
+    a cell that computes something else gets no time. Raises `UsageError` if `--only` names none.
     """
     chosen = [cell for cell in cells if not config.only or cell.name in config.only]
+    if not chosen:
+        UsageError.unless_in("--only", config.only[0], [cell.name for cell in cells])
     reports: dict[str, list[dict[str, Any]]] = {cell.name: [] for cell in chosen}
     with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
         path = Path(directory) / "problem.npz"
@@ -74,12 +83,15 @@ def compare(
         name: summarise(got, images=images, flops=flops, peak_gflops=peak)
         for name, got in reports.items()
     }
+    for row in rows.values():
+        if "gflops" in row and (tflops := bfloat16_peak(peaks.get("device_kind", ""))):
+            row["mfu_percent"] = round(row["gflops"] / tflops / 10, 1)
     ours = rows[chosen[0].name]
     for name, row in rows.items():
         if name != chosen[0].name and (times := ratio(ours, row)):
             row["ours_is"] = times
     console.print(show(title, rows))
-    return {"peaks": {k: peaks.get(k) for k in ("gemm_gflops", "copy_gb_per_s")}, "rows": rows}
+    return {"peaks": {k: peaks[k] for k in PEAKS if k in peaks}, "rows": rows}
 
 
 def finish(job: str, config: BenchmarkConfig, facts: dict[str, Any], result: dict[str, Any]) -> int:
@@ -95,7 +107,7 @@ def finish(job: str, config: BenchmarkConfig, facts: dict[str, Any], result: dic
 
 def facts(config: BenchmarkConfig) -> dict[str, Any]:
     """The environment, read before anything runs."""
-    return environment(threads=config.threads)
+    return environment(threads=config.threads, on=config.platform)
 
 
 def same_features(ours: dict[str, Any], theirs: dict[str, Any]) -> str:

@@ -1,28 +1,48 @@
 """On what a number was measured: no result is written without it."""
 
 import datetime
+import json
 import os
 import platform
 import re
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from mnistjax.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 ISA = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def environment(*, threads: int) -> dict[str, Any]:
-    """CPU, instruction sets, cores, versions, flags, commit, load and date of this machine now."""
+# JAX's own "gpu" means CUDA and ROCm both, and fails for want of the other one.
+JAX_NAMES = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
+# In a process of its own: a GPU or TPU that this one held, no cell could use.
+DEVICE = """
+import json, jax
+first = jax.devices()[0]
+facts = {"platform": first.platform, "device_kind": first.device_kind}
+print(json.dumps(facts | {"device_count": jax.device_count()}))
+"""
+
+
+def environment(*, threads: int, on: str | None = None) -> dict[str, Any]:
+    """Device, CPU, instruction sets, cores, versions, flags, commit, load and date, now.
+
+    From here on every child process computes on platform `on` (default: the best there is), and
+    this one on its CPU. Raises `UsageError` if there is no such device.
+    """
+    before = load()
+    device = _device(on)
     import jax
 
+    jax.config.update("jax_platforms", "cpu")
     info = _read("/proc/cpuinfo")
     flags = set(_field("flags", info).split()) | set(_field("Features", info).split())
-    return {
-        "platform": jax.default_backend(),
-        "device_kind": jax.devices()[0].device_kind,
+    return device | {
         "cpu": _field("model name", info) or platform.processor() or platform.machine(),
         "cpu_family_model": f"{_field('cpu family', info)}/{_field('model', info)}",
         "isa": [name for name in ISA if name in flags],
@@ -32,12 +52,41 @@ def environment(*, threads: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "flags": {n: v for n, v in os.environ.items() if n.startswith(("XLA_", "JAX_"))},
+        "flags": _flags(),
         "commit": _git("rev-parse", "--short", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "-uno")),
-        "load_before": load(),
+        "load_before": before,
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _device(on: str | None) -> dict[str, Any]:
+    if on:
+        os.environ["JAX_PLATFORMS"] = JAX_NAMES[on]
+    command = [sys.executable, "-c", DEVICE]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except subprocess.CalledProcessError as error:
+        fix = "pass --platform cpu, or install the extra for that device (cuda, tpu)"
+        raise UsageError(f"--platform {on}", "JAX finds no such device", fix=fix) from error
+    device = json.loads(said.splitlines()[-1])
+    os.environ["JAX_PLATFORMS"] = JAX_NAMES[device["platform"]]
+    return device | _driver() if device["platform"] == "gpu" else device
+
+
+def _driver() -> dict[str, str]:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"driver": said.splitlines()[0].strip()} if said else {}
+
+
+def _flags() -> dict[str, str]:
+    """XLA's and JAX's variables; where they name a path of this machine, not which."""
+    names = [n for n in os.environ if n.startswith(("XLA_", "JAX_")) and n != "JAX_PLATFORMS"]
+    return {name: re.sub(r"(?<!\w)/[^\s,:;]+", "PATH", os.environ[name]) for name in sorted(names)}
 
 
 def load() -> float | None:

@@ -26,7 +26,7 @@ CACHED, DIRECT = "mnistjax, features cached", "mnistjax, no cache"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(BenchmarkConfig):
+class JobConfig(BenchmarkConfig):
     rounds: int = 2
     """Each cell is measured so many times, in turn with the others."""
     train_size: int = 96
@@ -54,7 +54,7 @@ def cells(batch: int) -> tuple[Cell, ...]:
     )
 
 
-def main(config: FinetuneConfig) -> int:
+def main(config: JobConfig) -> int:
     """Measure every cell; the exit code is 0 also where peers are missing."""
     machine = facts(config)
     count, batch = config.train_size, min(config.train_size, BATCH)
@@ -83,4 +83,4 @@ def main(config: FinetuneConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(FinetuneConfig, main))
+    sys.exit(cli.run(JobConfig, main))

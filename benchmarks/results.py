@@ -37,10 +37,11 @@ def summarise(
         "first_seconds": round(median(r["first_seconds"] for r in reports), 2),
         "peak_mib": max(r["peak_mib"] for r in reports),
         "versions": reports[-1]["versions"],
-        "gflops": round(middle * flops * reports[-1].get("share", 1) / 1e9, 1),
     }
-    if peak_gflops:
-        row["percent_of_gemm_peak"] = round(100 * row["gflops"] / peak_gflops)
+    if flops:
+        row["gflops"] = round(middle * flops * reports[-1].get("share", 1) / 1e9, 1)
+        if peak_gflops:
+            row["percent_of_gemm_peak"] = round(100 * row["gflops"] / peak_gflops)
     if "temp_mib" in reports[-1]:
         row["temp_mib"] = round(reports[-1]["temp_mib"], 1)
     for name in ("steady_seconds", "job_seconds"):

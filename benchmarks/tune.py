@@ -3,9 +3,12 @@
 import sys
 from functools import partial
 
-from benchmarks.compare import BenchmarkConfig
-from benchmarks.ops import main
+from benchmarks import ops
 from mnistjax import cli
 
+main = partial(ops.main, every_lowering=True)
+
 if __name__ == "__main__":
-    sys.exit(cli.run(BenchmarkConfig, partial(main, every_lowering=True)))
+    from benchmarks.compare import BenchmarkConfig
+
+    sys.exit(cli.run(BenchmarkConfig, main))

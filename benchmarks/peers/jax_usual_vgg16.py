@@ -8,34 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks.peers.jax_usual_vgg16_model import VGG16
 from benchmarks.timing import report, windows
 
 problem = np.load(sys.argv[1])
 images = jnp.asarray(problem["images"])
-BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-
-
-class VGG16(nnx.Module):
-    def __init__(self, rngs):
-        self.convs = nnx.Dict()
-        inputs = 3
-        for block, (convs, outputs) in enumerate(BLOCKS):
-            for i in range(convs):
-                conv = nnx.Conv(inputs, outputs, (3, 3), rngs=rngs)
-                name, inputs = f"block{block + 1}_conv{i + 1}", outputs
-                conv.kernel[...] = jnp.asarray(problem[f"{name}/kernel"])
-                conv.bias[...] = jnp.asarray(problem[f"{name}/bias"])
-                self.convs[name] = conv
-
-    def __call__(self, x):
-        for name, conv in self.convs.items():
-            x = nnx.relu(conv(x))
-            if name in ("block1_conv2", "block2_conv2") or name.endswith("conv3"):
-                x = nnx.max_pool(x, (2, 2), (2, 2))
-        return x
-
-
-graphdef, state = nnx.split(VGG16(nnx.Rngs(0)))
+graphdef, state = nnx.split(VGG16(problem, nnx.Rngs(0)))
 forward = jax.jit(lambda state, images: nnx.merge(graphdef, state)(images))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.peers.torch_small import DEVICE, small_cnn, wait
 from benchmarks.timing import report, windows
 
 mode = sys.argv[2]
@@ -14,28 +15,14 @@ torch.set_num_threads(int(sys.argv[3]))
 problem = np.load(sys.argv[1])
 layout = torch.contiguous_format if mode == "contiguous" else torch.channels_last
 
-model = nn.Sequential(
-    nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Flatten(), nn.Linear(1600, 128), nn.ReLU(), nn.Linear(128, 10),
-)  # fmt: skip
-for name, layer in {"conv1": model[0], "conv2": model[3]}.items():
-    kernel = problem[f"{name}/kernel"].transpose(3, 2, 0, 1)
-    layer.weight.data = torch.tensor(np.ascontiguousarray(kernel))
-    layer.bias.data = torch.tensor(problem[f"{name}/bias"])
-for name, layer in {"dense1": model[7], "dense2": model[9]}.items():
-    kernel = problem[f"{name}/kernel"]
-    if name == "dense1":  # rows in our order height, width, channel; Flatten's is channel first
-        kernel = kernel.reshape(5, 5, 64, 128).transpose(2, 0, 1, 3).reshape(1600, 128)
-    layer.weight.data = torch.tensor(np.ascontiguousarray(kernel.T))
-    layer.bias.data = torch.tensor(problem[f"{name}/bias"])
-model = model.to(memory_format=layout)
+model = small_cnn(problem, layout)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 loss_fn = nn.CrossEntropyLoss()
 
 pixels = problem["images"].astype(np.float32).transpose(0, 1, 4, 2, 3) / np.float32(255)
-images = [torch.tensor(np.ascontiguousarray(batch)).to(memory_format=layout) for batch in pixels]
-labels = [torch.tensor(batch.astype(np.int64)) for batch in problem["labels"]]
+images = [torch.tensor(np.ascontiguousarray(batch)) for batch in pixels]
+images = [batch.to(DEVICE, memory_format=layout) for batch in images]
+labels = [torch.tensor(batch.astype(np.int64), device=DEVICE) for batch in problem["labels"]]
 forward = torch.compile(model) if mode == "compile" else model
 
 
@@ -50,6 +37,7 @@ def step(i: int) -> torch.Tensor:
 def run(n: int) -> None:
     for i in range(n):
         step(i)
+    wait()
 
 
 started = time.perf_counter()

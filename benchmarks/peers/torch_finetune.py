@@ -7,37 +7,31 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from benchmarks.peers.torch_small import DEVICE, wait
+from benchmarks.peers.torch_vgg16_model import vgg16
 from benchmarks.timing import jobs, report
 
 problem = np.load(sys.argv[1])
 epochs, batch_size, size, threads = (int(word) for word in sys.argv[2:6])
 torch.set_num_threads(threads)
-BGR_MEANS = torch.tensor([103.939, 116.779, 123.68]).reshape(1, 3, 1, 1)
+BGR_MEANS = torch.tensor([103.939, 116.779, 123.68], device=DEVICE).reshape(1, 3, 1, 1)
 
-layers = []
-for block, convs in enumerate((2, 2, 3, 3, 3), 1):
-    for i in range(1, convs + 1):
-        kernel = problem[f"block{block}_conv{i}/kernel"].transpose(3, 2, 0, 1)
-        conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
-        conv.weight.data = torch.tensor(np.ascontiguousarray(kernel))
-        conv.bias.data = torch.tensor(problem[f"block{block}_conv{i}/bias"])
-        layers += [conv, nn.ReLU(inplace=True)]
-    layers.append(nn.MaxPool2d(2))
-backbone = nn.Sequential(*layers).eval().requires_grad_(False)
-backbone = backbone.to(memory_format=torch.channels_last)
+backbone = vgg16(problem).eval().requires_grad_(False)
+backbone = backbone.to(DEVICE, memory_format=torch.channels_last)
 head = nn.Sequential(nn.Linear(7 * 7 * 512, 256), nn.ReLU(), nn.Linear(256, 10))
+head = head.to(DEVICE)
 first = {
     f"{i}.{ours}": torch.tensor(np.ascontiguousarray(problem[f"{layer}/{theirs}"].T))
     for i, layer in {0: "dense1", 2: "dense2"}.items()
     for ours, theirs in {"weight": "kernel", "bias": "bias"}.items()
 }
-labels = torch.tensor(problem["labels"].astype(np.int64))
+labels = torch.tensor(problem["labels"].astype(np.int64), device=DEVICE)
 loss_fn = nn.CrossEntropyLoss()
 losses: list[float] = []
 
 
 def prepare(pixels: np.ndarray) -> torch.Tensor:
-    grey = torch.tensor(pixels).permute(0, 3, 1, 2).float()
+    grey = torch.tensor(pixels, device=DEVICE).permute(0, 3, 1, 2).float()
     large = interpolate(grey, (size, size), mode="bilinear", align_corners=False)
     return (large - BGR_MEANS).contiguous(memory_format=torch.channels_last)
 
@@ -58,6 +52,7 @@ def job(pixels: np.ndarray = problem["images"], epochs: int = epochs) -> None:
             loss.backward()
             optimizer.step()
             measured.append(loss.detach())
+    wait()
     losses = [float(loss) for loss in measured]
 
 

@@ -5,8 +5,9 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
 
+from benchmarks.peers.torch_small import DEVICE, wait
+from benchmarks.peers.torch_vgg16_model import vgg16
 from benchmarks.timing import report, windows
 
 mode = sys.argv[2]
@@ -14,18 +15,9 @@ torch.set_num_threads(int(sys.argv[3]))
 problem = np.load(sys.argv[1])
 layout = torch.contiguous_format if mode == "contiguous" else torch.channels_last
 
-layers = []
-for block, convs in enumerate((2, 2, 3, 3, 3), 1):
-    for i in range(1, convs + 1):
-        kernel = problem[f"block{block}_conv{i}/kernel"].transpose(3, 2, 0, 1)
-        conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
-        conv.weight.data = torch.tensor(np.ascontiguousarray(kernel))
-        conv.bias.data = torch.tensor(problem[f"block{block}_conv{i}/bias"])
-        layers += [conv, nn.ReLU(inplace=True)]
-    layers.append(nn.MaxPool2d(2))
-model = nn.Sequential(*layers).eval().to(memory_format=layout)
+model = vgg16(problem).eval().to(DEVICE, memory_format=layout)
 pixels = np.ascontiguousarray(problem["images"].transpose(0, 3, 1, 2))
-images = torch.tensor(pixels).to(memory_format=layout)
+images = torch.tensor(pixels).to(DEVICE, memory_format=layout)
 forward = torch.compile(model) if mode == "compile" else model
 
 
@@ -33,6 +25,7 @@ forward = torch.compile(model) if mode == "compile" else model
 def run(n: int) -> torch.Tensor:
     for _ in range(n):
         features = forward(images)
+    wait()
     return features
 
 

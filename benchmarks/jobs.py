@@ -1,0 +1,23 @@
+"""What the suite answers, a question a job: `python -m benchmarks.<job>` runs one alone."""
+
+from typing import NamedTuple
+
+
+class Job(NamedTuple):
+    """One line for the report, and whether `python -m benchmarks` runs it unasked."""
+
+    title: str
+    by_default: bool = False
+
+
+JOBS = {
+    "step": Job("training step of the small CNN", True),
+    "epoch": Job("a whole epoch: one program, or a loop of steps", True),
+    "vgg16": Job("VGG16: frozen convolutions forward, and a whole training step", True),
+    "finetune": Job("fine-tuning VGG16's head, the whole job"),
+    "time_to_accuracy": Job("time to 98, 99 and 99.5 % on MNIST"),
+    "input": Job("the data path alone", True),
+    "startup": Job("import, --help, and the first training step", True),
+    "ops": Job("single operations against XLA's default"),
+    "tune": Job("every lowering of every convolution"),
+}

@@ -1,0 +1,203 @@
+"""Results as Markdown tables: a row is measured, compiled-only, or not run and says why."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.jobs import JOBS
+from benchmarks.results import NOISY_LOAD
+from benchmarks.rows import PLATFORMS, STATUSES, Group, Rows, groups, is_ours, measure, number
+
+# Keys of a row in the order of their columns; numbers under other names come after these.
+HEADINGS = {
+    "images_per_second": "images/s",
+    "seconds": "s",
+    "steady_seconds": "a job, s",
+    "job_seconds": "with compiling, s",
+    "p10": "p10",
+    "p90": "p90",
+    "n": "n",
+    "ours_is": "ours is",
+    "no_cache_is": "ours without cache is",
+    "first_seconds": "compile or first step, s",
+    "peak_mib": "peak MiB",
+    "gflops": "GFLOP/s",
+    "percent_of_gemm_peak": "% of GEMM",
+    "mfu_percent": "MFU %",
+    "temp_mib": "step's temp MiB",
+}
+OF_IMAGES = ("images_per_second", "p10", "p90")  # of a whole job its seconds say it
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table; every column but the first is aligned right.
+
+    >>> print(table(["a", "b"], [["x|y", 1.5]]))
+    | a | b |
+    |---|---:|
+    | x\\|y | 1.5 |
+    """
+    headings = list(headings)
+    lines = [headings, *rows]
+    text = ["| " + " | ".join(number(c).replace("|", "\\|") for c in line) + " |" for line in lines]
+    text.insert(1, "|---" + "|---:" * (len(headings) - 1) + "|")
+    return "\n".join(text)
+
+
+def overview(results: dict[str, dict[str, Any]]) -> str:
+    """Jobs by platforms, each cell one of the three statuses."""
+    jobs = list(JOBS) + sorted({job for file in results.values() for job in file} - JOBS.keys())
+    found: dict[tuple[str, str], set[str]] = {}
+    for file in results.values():
+        for job, result in file.items():
+            platform = result["environment"]["platform"]
+            if job.partition("_")[0] in PLATFORMS:  # tpu_aot runs on a CPU, but is not about it
+                platform = job.partition("_")[0]
+            statuses = found.setdefault((job, platform), set())
+            statuses |= {status(row) for group in groups(result) for row in group.rows.values()}
+    cells = [
+        [f"`{job}`", title(job)]
+        + [
+            next((s for s in STATUSES if s in found.get((job, p), ())), "not run")
+            for p in PLATFORMS
+        ]
+        for job in jobs
+    ]
+    return table(["job", "", *(platform.upper() for platform in PLATFORMS)], cells)
+
+
+def title(job: str) -> str:
+    """What the job is about, as far as is known."""
+    return JOBS[job].title if job in JOBS else job.replace("_", " ")
+
+
+def status(row: dict[str, Any]) -> str:
+    """One of `STATUSES`; lowerings of an operation have been measured if they are there."""
+    return row.get("status") or ("measured" if "rows" in row else "not run")
+
+
+def group_table(group: Group) -> str:
+    """One group of rows, the best first; lowerings have a shape of their own."""
+    if any("rows" in row for row in group.rows.values()):
+        return _lowerings(group.rows)
+    rows = dict(sorted(group.rows.items(), key=lambda item: _rank(item[1])))
+    present = {k for row in rows.values() for k, v in row.items() if isinstance(v, int | float)}
+    if any("steady_seconds" in row for row in rows.values()):
+        present -= set(OF_IMAGES)
+    keys = [key for key in HEADINGS if key in present]
+    keys += [key for row in rows.values() for key in row if key in present - set(keys)]
+    keys = list(dict.fromkeys(keys))
+    whole = all(status(row) == "measured" for row in rows.values())
+    headings = ["program", *(HEADINGS.get(key, key.replace("_", " ")) for key in keys)]
+    lines = []
+    for program, row in rows.items():
+        cells = [_cell(key, row.get(key)) for key in keys]
+        name = f"**{program}**" if is_ours(program) else program
+        lines.append([name, *cells] + ([] if whole else [_status_and_why(row)]))
+    return table(headings + ([] if whole else ["status"]), lines)
+
+
+def environment_table(file: dict[str, dict[str, Any]]) -> str:
+    """The machine and versions, common to all jobs of a file; where they differ, for which."""
+    facts = {job: _facts(result["environment"]) for job, result in file.items()}
+    for job, result in file.items():
+        for group in groups(result):
+            for row in group.rows.values():
+                facts[job]["versions"] |= row.get("versions", {})
+    merged = dict(next(iter(facts.values())))
+    for name in merged:
+        values = {job: _text(of.get(name, "")) for job, of in facts.items()}
+        if name == "versions":
+            union = {k: v for of in facts.values() for k, v in of["versions"].items()}
+            values = {"": _text(union)}
+        several = len(set(values.values())) > 1
+        parts = [f"{job}: {value}" for job, value in values.items()] if several else values.values()
+        merged[name] = "; ".join(dict.fromkeys(parts))
+    return table(["environment", ""], merged.items()).replace("|---:|", "|---|")
+
+
+def runs_table(file: dict[str, dict[str, Any]]) -> str:
+    """When each job ran, of which commit, how busy the machine was, what it could do then.
+
+    A load in bold before the run: other work may have slowed it. The run itself is in the other.
+    """
+    lines = []
+    for job, result in file.items():
+        facts = result["environment"]
+        peaks = next((group.peaks for group in groups(result) if group.peaks), {})
+        commit = (
+            f"{facts.get('commit', '')}{' + changes' if facts.get('uncommitted_changes') else ''}"
+        )
+        before, after = facts.get("load_before"), facts.get("load_after", "")
+        loads = [f"**{before}**" if (before or 0) > NOISY_LOAD else before or "", after]
+        peak = [peaks.get(name) or "" for name in ("gemm_gflops", "copy_gb_per_s")]
+        lines.append([f"`{job}`", facts.get("date", ""), commit, *loads, *peak])
+    headings = ["run", "date", "commit", "load before", "load after", "GEMM GFLOP/s", "copy GB/s"]
+    return table(headings, lines)
+
+
+FACTS = {
+    "device_kind": "device",
+    "device_count": "devices",
+    "driver": "driver",
+    "cpu": "CPU",
+    "isa": "instruction sets",
+    "cores": "cores",
+    "threads": "threads",
+    "memory_gib": "memory, GiB",
+    "system": "system",
+    "python": "Python",
+    "versions": "versions",
+    "flags": "flags",
+}
+
+
+def _facts(environment: dict[str, Any]) -> dict[str, Any]:
+    facts = {heading: environment[k] for k, heading in FACTS.items() if environment.get(k)}
+    return facts | {"versions": dict(environment.get("versions", {}))}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in sorted(value.items()) if v != "not installed")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _rank(row: dict[str, Any]) -> tuple[int, float]:
+    got = measure(row)
+    rank = STATUSES.index(status(row)) if status(row) in STATUSES else len(STATUSES)
+    return (rank, 0.0) if got is None else (rank, -got.value if got.more_is_better else got.value)
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f} x" if key.endswith("_is") else number(value)
+
+
+def _status_and_why(row: dict[str, Any]) -> str:
+    why = f": {row['why']}" if row.get("why") else ""
+    return status(row) + why
+
+
+def _lowerings(rows: Rows) -> str:
+    """An operation a line, a lowering a column: ms forward / with both gradients, best in bold."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row.get("rows", ())))
+    lines = []
+    for operation, row in rows.items():
+        if "rows" not in row:
+            why = row.get("missing") or row.get("why", "")
+            lines.append([operation, f"not run: {why}", *[""] * (len(names) - 1)])
+            continue
+        parts = {
+            n: [of[p]["ms"] for p in ("forward", "with gradients")] for n, of in row["rows"].items()
+        }
+        best = [min(ms[i] for ms in parts.values()) for i in (0, 1)]
+        cells = []
+        for name in names:
+            pair = [
+                f"**{ms:.2f}**" if ms == low else f"{ms:.2f}"
+                for ms, low in zip(parts.get(name, ()), best, strict=False)
+            ]
+            cells.append(" / ".join(pair))
+        lines.append([operation, *cells])
+    return table(["operation, ms forward / with gradients", *names], lines)
