@@ -1,6 +1,9 @@
-"""Steps on eight devices against one: `test_parallel` runs this where there are eight."""
+"""Steps and runs on eight devices against one: `test_parallel` runs this where there are eight."""
 
+import json
 import re
+import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +11,14 @@ import numpy as np
 import optax
 import pytest
 
+from experiments.scratch import ScratchConfig, main
+from mnistjax import cli
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
 from mnistjax.training.checkpoint import Checkpoints, abstract
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.freeze import freeze_mask
+from mnistjax.training.log import read_rows
 from mnistjax.training.parallel import AXIS, data_mesh, over_pmap, replicate
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_step, make_train_step
@@ -138,3 +144,31 @@ def test_a_checkpoint_comes_back_to_every_device(tmp_path):
     assert all(len(leaf.addressable_shards) == 8 for leaf in jax.tree.leaves(restored))
     step = over_eight(tx=TX)
     assert_same(step(restored, some_batch()), step(state, some_batch()))
+
+
+def test_a_run_equals_one_on_a_single_device(tmp_path, monkeypatch, capsys):
+    page = SimpleNamespace(write_report=lambda directory, **_: directory)
+    monkeypatch.setitem(sys.modules, "mnistjax.report.page", page)  # matplotlib: seconds
+
+    def scratch(name):
+        flags = "--dataset", "digits", "--train-size", "200", "--epochs", "2"
+        argv = [*flags, "--batch-size", "40", "--output", str(tmp_path / name)]
+        assert cli.run(ScratchConfig, main, argv) == 0
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        return summary["test_loss"], read_rows(tmp_path / name / "metrics.jsonl")
+
+    test_loss, rows = scratch("eight")
+    assert "8 x cpu" in capsys.readouterr().out
+    monkeypatch.setattr("experiments.train.mesh_if_several", lambda: None)
+    wanted_loss, wanted_rows = scratch("one")
+    assert test_loss == pytest.approx(wanted_loss, rel=1e-3)
+    for row, wanted in zip(rows, wanted_rows, strict=True):
+        numbers = {k: v for k, v in wanted.items() if k != "kind" and "second" not in k}
+        assert {k: row[k] for k in numbers} == pytest.approx(numbers, rel=1e-3)
+
+
+def test_a_run_whose_batch_does_not_divide_is_refused_at_once(tmp_path, capsys):
+    argv = ["--dataset", "digits", "--batch-size", "100", "--output", str(tmp_path / "run")]
+    assert cli.run(ScratchConfig, main, argv) == 2
+    assert "--batch-size 100: does not divide by 8 devices" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
