@@ -16,10 +16,11 @@ from mnistjax import cli
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
 from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.freeze import freeze_mask
 from mnistjax.training.log import read_rows
-from mnistjax.training.parallel import AXIS, data_mesh, over_pmap, replicate
+from mnistjax.training.parallel import AXIS, by_rows, data_mesh, over_pmap, replicate
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_step, make_train_step
 
@@ -100,10 +101,10 @@ def test_updates_and_metrics_are_those_of_one_device(make, options):
     assert moved.any() == ("frozen" not in options)
 
 
-def test_every_device_has_the_new_state_and_the_old_one_is_gone():
-    mesh = data_mesh()
-    state = replicate(init_state(some_params(), TX), mesh)
-    new, _ = over_eight(tx=TX)(state, some_batch())
+@pytest.mark.parametrize("make", [over_eight, by_pmap])
+def test_every_device_has_the_new_state_and_the_old_one_is_gone(make):
+    state = replicate(init_state(some_params(), TX), data_mesh())
+    new, _ = make(tx=TX)(state, some_batch())
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     for leaf in jax.tree.leaves(new):
         parts = [np.asarray(shard.data) for shard in leaf.addressable_shards]
@@ -135,6 +136,24 @@ def test_evaluation_scores_every_row_once(count):
     assert_same((metrics, logits), (wanted, wanted_logits))
 
 
+def test_what_all_made_of_their_rows_goes_into_the_step():
+    def frozen_part(scale, images):
+        return images.astype(jnp.float32) * scale
+
+    def preprocess(images):
+        return frozen_part(jnp.float32(1 / 64), images)
+
+    wanted, _ = one_device(tx=TX, preprocess=preprocess)(
+        init_state(some_params(), TX), some_batch()
+    )
+    mesh, batch = data_mesh(), some_batch()
+    scale = replicate(jnp.float32(1 / 64), mesh)
+    maps = jax.jit(by_rows(frozen_part, mesh=mesh))(scale, batch.images)
+    arguments = replicate(init_state(some_params(), TX), mesh), batch._replace(images=maps)
+    step, _ = compile_for(over_eight(tx=TX, preprocess=lambda maps: maps), *arguments)
+    assert_same(step(*arguments)[0], wanted)
+
+
 def test_a_checkpoint_comes_back_to_every_device(tmp_path):
     state, _ = two_steps(over_eight, tx=TX)
     like = abstract(state)
@@ -157,8 +176,14 @@ def test_a_run_equals_one_on_a_single_device(tmp_path, monkeypatch, capsys):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         return summary["test_loss"], read_rows(tmp_path / name / "metrics.jsonl")
 
+    meshes = []
+    monkeypatch.setattr(
+        "experiments.train.make_train_step",
+        lambda **options: meshes.append(options["mesh"]) or make_train_step(**options),
+    )
     test_loss, rows = scratch("eight")
     assert "8 x cpu" in capsys.readouterr().out
+    assert [mesh.size for mesh in meshes] == [8]
     monkeypatch.setattr("experiments.train.mesh_if_several", lambda: None)
     wanted_loss, wanted_rows = scratch("one")
     assert test_loss == pytest.approx(wanted_loss, rel=1e-3)

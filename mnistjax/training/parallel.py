@@ -22,8 +22,8 @@ EVERYWHERE, BY_ROWS = PartitionSpec(), PartitionSpec(AXIS)
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with the one axis `data` over `devices`, by default all of this process.
 
-    >>> data_mesh(jax.local_devices()[:1]).shape
-    OrderedDict({'data': 1})
+    >>> data_mesh(jax.local_devices()[:1]).axis_names
+    ('data',)
     """
     chosen = np.array(jax.local_devices() if devices is None else devices)
     return Mesh(chosen, (AXIS,), axis_types=(AxisType.Auto,))
@@ -66,12 +66,19 @@ def over_mesh(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
 def over_pmap(step: TrainStep, *, devices: Sequence[Any] | None = None) -> TrainStep:
     """`step`, made with `axis=AXIS`, by `jax.pmap`: the same update as `over_mesh`, the older way.
 
-    State and batch come and go as one device has them; `pmap` copies the state to all `devices`
-    (by default all of this process) in the first step. Raises `UsageError` for a batch that does
+    State and batch come and go as one device has them, the state donated; the first step copies it
+    to all `devices` (by default all of this process). Raises `UsageError` for a batch that does
     not divide.
     """
     devices = list(jax.local_devices() if devices is None else devices)
-    mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+    mapped = jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=0,
+    )
 
     def split(x: jax.Array) -> jax.Array:
         return x.reshape(len(devices), -1, *x.shape[1:])
