@@ -4,6 +4,7 @@
 #   make test       lint, types, tests
 #   make bench      how fast this machine is, against peers; make bench-peers first
 #   make bench-peers   PyTorch and TensorFlow in environments of their own, for benchmarks
+#   make bench-tpu     the TPU's compiler in an environment of its own; needs no TPU
 #   make lock       pin the newest versions the ranges allow, with hashes
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch finetune test bench bench-peers format lock clean
+.PHONY: scratch finetune test bench bench-peers bench-tpu format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
@@ -37,6 +38,9 @@ bench-peers:
 	$(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install -q torch==2.13.0 numpy
 	$(PYTHON) -m venv .venv-tensorflow && \
 	  .venv-tensorflow/bin/pip install -q tensorflow-cpu==2.21.0 keras==3.15.1 jax
+
+bench-tpu:
+	$(PYTHON) -m venv .venv-tpu && .venv-tpu/bin/pip install -q jax[tpu]==0.10.2 -e .
 
 $(VENV)/.installed: constraints.txt pyproject.toml | $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r constraints.txt
@@ -64,4 +68,4 @@ lock:
 	  -c constraints.txt -o constraints-test.txt
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-torch .venv-tensorflow .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-torch .venv-tensorflow .venv-tpu .pytest_cache .ruff_cache .hypothesis

@@ -81,9 +81,11 @@ def show(title: str, rows: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def save(job: str, environment: dict[str, Any], result: dict[str, Any]) -> Path:
-    """Put `result` under `job` into this machine's file, keeping its other jobs."""
-    path = RESULTS / f"{slug(environment)}.json"
+def save(
+    job: str, environment: dict[str, Any], result: dict[str, Any], *, name: str | None = None
+) -> Path:
+    """Put `result` under `job` into the file `name`, by default this machine's; others stay."""
+    path = RESULTS / f"{name or slug(environment)}.json"
     path.parent.mkdir(exist_ok=True)
     everything = json.loads(path.read_text()) if path.is_file() else {}
     everything[job] = {"environment": environment} | result

@@ -16,6 +16,7 @@ from mnistjax.data.dataset import Split
 from mnistjax.models.frozen import make_frozen
 from mnistjax.report.files import params_sha256
 from mnistjax.training.features import Stopped, TooLarge, cached_features, features_key
+from mnistjax.training.parallel import by_rows, mesh_if_several, replicate
 from mnistjax.training.signals import StopSignals
 from mnistjax.weights.source import Weights
 
@@ -44,7 +45,8 @@ def frozen_features(
     def frozen_part(constant: Any, images: Array) -> Array:
         return apply_fn(constant, preprocess(images))
 
-    jitted = jax.jit(frozen_part)
+    mesh = mesh_if_several()
+    jitted, constant = jax.jit(by_rows(frozen_part, mesh=mesh)), replicate(constant, mesh)
 
     def compute(images: Array | np.ndarray) -> Array:
         return jitted(constant, images)
@@ -58,6 +60,8 @@ def frozen_features(
     layers = {n: p for n, p in weights.params.items() if n.partition("_")[0] in blocks}
     shared = {"weights": params_sha256(layers), "blocks": blocks, "size": size, "batch": BATCH}
     shared |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    if mesh is not None:  # smaller parts of a batch: other roundings
+        shared |= {"devices": mesh.size}
     shared |= {"preprocess": "bilinear, no antialias, BGR minus means", "dtype": "float32"}
     limit = round(config.cache_limit * 2**30)
     done, facts = [], {"used": True, "rows": 0, "computed": 0, "seconds": 0.0, "bytes": 0}

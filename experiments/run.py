@@ -16,12 +16,13 @@ from mnistjax.data.split import hold_out, subset
 from mnistjax.errors import UsageError
 from mnistjax.models.summary import LayerRow
 from mnistjax.report.console import model_table
+from mnistjax.training.parallel import check_divides
 
 MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 500, 5, 50
 
 
 def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -> Dataset:
-    """Choose the device and load the data the flags ask for; a fallback is said loudly."""
+    """Choose the devices and load the data the flags ask for; a fallback is said loudly."""
     if config.platform:
         jax.config.update("jax_platforms", config.platform)
     try:
@@ -29,6 +30,7 @@ def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -
     except RuntimeError as error:
         fix = "pass --platform cpu, or install the extra for that device (cuda, tpu)"
         raise UsageError(f"--platform {config.platform}", "no such device", fix=fix) from error
+    check_divides(config.batch_size, jax.local_device_count(), what="--batch-size")
     data = load_dataset(
         config.dataset,
         config.data_dir,
@@ -87,10 +89,15 @@ def banner(
     console.print(
         f"{data.name}: {counts[0]:,} training, {counts[1]:,} validation,"
         f" {len(data.test.labels):,} test images ({data.origin})"
-        f" · {epochs} epochs · {jax.devices()[0].device_kind} · {directory}",
+        f" · {epochs} epochs · {_devices()} · {directory}",
         highlight=False,
     )
     console.print(model_table(layers))
+
+
+def _devices() -> str:
+    kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
+    return kind if count == 1 else f"{count} x {kind}"
 
 
 def finish(

@@ -34,6 +34,7 @@ from mnistjax.training.freeze import Mask
 from mnistjax.training.log import MetricsLog, best_epoch, by_loss
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
 from mnistjax.training.metrics import Metrics
+from mnistjax.training.parallel import mesh_if_several, replicate
 from mnistjax.training.signals import StopSignals
 from mnistjax.training.stages import retarget
 from mnistjax.training.state import TrainState, init_state
@@ -87,7 +88,8 @@ def train_stages(
     write_json(directory / "config.json", settings)
     steps = steps_per_epoch(len(train.labels), config.batch_size)
     epochs = stages[-1].until
-    step_of = make_eval_step(apply_fn=apply_fn, preprocess=preprocess)
+    mesh = mesh_if_several()
+    step_of = make_eval_step(apply_fn=apply_fn, preprocess=preprocess, mesh=mesh)
 
     def eval_step(params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
         return step_of(params, through(batch))
@@ -98,7 +100,8 @@ def train_stages(
     with Checkpoints(directory / "checkpoints", keep=config.keep) as checkpoints:
         step = checkpoints.steps[-1] if config.resume and checkpoints.steps else 0
         current = stage_that_made(min(step, epochs * steps))
-        state, begun = init_state(params, stages[current].tx), (Metrics.zero(), 0.0)
+        state = replicate(init_state(params, stages[current].tx), mesh)
+        begun = (Metrics.zero(), 0.0)
         if step:
             state, extra = checkpoints.restore(step, like=abstract(state))
             begun = so_far(extra)
@@ -110,7 +113,7 @@ def train_stages(
                 if finished or stop.requested or step >= stage.until * steps:
                     continue
                 if number != current:
-                    state = _enter(stage, state, config)
+                    state = replicate(_enter(stage, state, config), mesh)
                     current = number
                 train_step = make_train_step(
                     apply_fn=apply_fn,
@@ -118,6 +121,7 @@ def train_stages(
                     preprocess=preprocess,
                     frozen=stage.frozen,
                     label_smoothing=label_smoothing,
+                    mesh=mesh,
                 )
                 compiled, seconds = _compile(train_step, state, train, config, through)
                 compile_seconds += seconds
@@ -158,7 +162,7 @@ def train_stages(
         best = best_epoch(log.epochs, score)
         like = abstract(init_state(params, stages[stage_that_made(best["step"])].tx))
         chosen = checkpoints.restore(best["step"], like=like).state.params
-    return Trained(chosen, eval_step, log.epochs, best, compile_seconds)
+    return Trained(replicate(chosen, mesh), eval_step, log.epochs, best, compile_seconds)
 
 
 def _enter(stage: Stage, state: TrainState, config: RunConfig) -> TrainState:

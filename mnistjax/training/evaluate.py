@@ -4,24 +4,37 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float32
 
 from mnistjax.data.batches import Batch, file_order, on_device, take_batch, to_unit
 from mnistjax.data.dataset import Split
 from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.training.metrics import Metrics, measure
+from mnistjax.training.parallel import by_rows
 
 EvalStep = Callable[[Params, Batch], tuple[Metrics, Array]]
 
 
 def make_eval_step(
-    *, apply_fn: ApplyFn, preprocess: Callable[[Array], Array] = to_unit
+    *,
+    apply_fn: ApplyFn,
+    preprocess: Callable[[Array], Array] = to_unit,
+    mesh: Mesh | None = None,
 ) -> EvalStep:
-    """Make the jitted `eval_step(params, batch) -> (metrics, logits)`; parameters are kept."""
+    """Make the jitted `eval_step(params, batch) -> (metrics, logits)`; parameters are kept.
+
+    `mesh`: its devices (`data_mesh`) share the rows, however many; parameters lie on all of them.
+    """
+
+    def forward(params: Params, images: Array) -> Array:
+        return apply_fn(params, preprocess(images))
+
+    shared = by_rows(forward, mesh=mesh)
 
     @jax.jit
     def eval_step(params: Params, batch: Batch) -> tuple[Metrics, Array]:
-        logits = apply_fn(params, preprocess(batch.images))
+        logits = shared(params, batch.images)
         return measure(logits, batch.labels, batch.mask), logits
 
     return eval_step

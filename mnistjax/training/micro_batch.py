@@ -16,13 +16,16 @@ CPU_PIXELS = 24 * 28 * 28
 SIDE_BY_SIDE = 2
 
 
-def micro_batch_size(image_shape: tuple[int, ...]) -> int | None:
+def micro_batch_size(image_shape: tuple[int, ...], platform: str | None = None) -> int | None:
     """Images per portion: by their pixels on a CPU; `None`, all at once, elsewhere.
+
+    `platform` is that of the devices the program is for, by default the one JAX uses.
 
     >>> micro_batch_size((128, 28, 28, 1)), micro_batch_size((128, 64, 64, 3))
     (24, 4)
+    >>> micro_batch_size((128, 28, 28, 1), "tpu")
     """
-    if jax.default_backend() != "cpu":
+    if (platform or jax.default_backend()) != "cpu":
         return None
     return max(1, CPU_PIXELS // (image_shape[1] * image_shape[2]))
 

@@ -1,12 +1,15 @@
 """What training carries from step to step: arrays, nothing else."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int32
 
+from mnistjax.data.batches import Batch
 from mnistjax.models.functional import Params
+from mnistjax.training.metrics import Metrics
 
 
 class TrainState(NamedTuple):
@@ -15,6 +18,9 @@ class TrainState(NamedTuple):
     step: Int32[Array, ""]
     params: Params
     opt_state: optax.OptState
+
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def init_state(params: Params, tx: optax.GradientTransformation) -> TrainState:

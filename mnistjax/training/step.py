@@ -7,6 +7,7 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from mnistjax.data.batches import Batch, to_unit
@@ -14,9 +15,8 @@ from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.training.freeze import Mask, merge, trainable_part
 from mnistjax.training.metrics import Metrics, measure
 from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches
-from mnistjax.training.state import TrainState
-
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+from mnistjax.training.parallel import AXIS, over_mesh
+from mnistjax.training.state import TrainState, TrainStep
 
 
 def make_train_step(
@@ -27,6 +27,7 @@ def make_train_step(
     micro_batch: int | None = None,
     frozen: Mask = False,
     label_smoothing: float = 0.0,
+    mesh: Mesh | None = None,
 ) -> jax.stages.Wrapped:
     """Make the jitted `train_step(state, batch) -> (state, metrics)`.
 
@@ -45,6 +46,9 @@ def make_train_step(
     `label_smoothing`: the share of every label that is spread evenly over all classes (Szegedy et
     al. 2016, arXiv:1512.00567). It is in the loss that trains; metrics are without it.
 
+    `mesh`: its devices (`parallel.data_mesh`) share every batch; the update is that of one device
+    to rounding. A batch that does not divide by their number is refused with `UsageError`.
+
     >>> from mnistjax.training.state import init_state
     >>> tx = optax.sgd(0.1)
     >>> linear = lambda params, images: images.reshape(len(images), -1) @ params["w"]
@@ -54,8 +58,38 @@ def make_train_step(
     >>> int(state.step), round(metrics.loss, 4)
     (1, 1.0986)
     """
+    make = partial(
+        make_step,
+        apply_fn=apply_fn,
+        tx=tx,
+        preprocess=preprocess,
+        micro_batch=micro_batch,
+        frozen=frozen,
+        label_smoothing=label_smoothing,
+        platform=None if mesh is None else mesh.devices.flat[0].platform,
+    )
+    if mesh is None or mesh.size == 1:
+        return jax.jit(make(), donate_argnums=0)
+    return over_mesh(make(axis=AXIS), mesh=mesh)
 
-    @partial(jax.jit, donate_argnums=0)
+
+def make_step(
+    *,
+    apply_fn: ApplyFn,
+    tx: optax.GradientTransformation,
+    preprocess: Callable[[Array], Array] = to_unit,
+    micro_batch: int | None = None,
+    frozen: Mask = False,
+    label_smoothing: float = 0.0,
+    axis: str | None = None,
+    platform: str | None = None,
+) -> TrainStep:
+    """The pure step that `make_train_step` jits, for `jax.lax.scan`, `jax.pmap` and the like.
+
+    `axis`: the name of a mapped axis over which the batch is divided; sums go over all of it.
+    `platform`: what it will be compiled for, by default what JAX uses.
+    """
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def loss_fn(trainable: Params, batch: Batch) -> tuple[Array, Metrics]:
             params = merge(trainable, state.params, frozen)
@@ -68,10 +102,12 @@ def make_train_step(
                 loss = (1 - label_smoothing) * loss + label_smoothing * even
             return loss, metrics
 
-        size = micro_batch or micro_batch_size(batch.images.shape)
+        size = micro_batch or micro_batch_size(batch.images.shape, platform)
         trainable = trainable_part(state.params, frozen)
         grad_fn = partial(jax.grad(loss_fn, has_aux=True), trainable)
         grads, metrics = sum_over_micro_batches(grad_fn, batch, size)
+        if axis is not None:
+            grads, metrics = jax.lax.psum((grads, metrics), axis)
         scale = 1 / jnp.asarray(metrics.count, jnp.float32)
         grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an int32

@@ -1,0 +1,153 @@
+"""A training step of this library compiled for a TPU that is not there: sizes, and no time.
+
+`BATCH` is that of one chip; four get four times as much.
+
+    python -m benchmarks.peers.tpu_step - PROGRAM SIZE BATCH TOPOLOGY MEMORY_GIB THREADS
+
+Needs libtpu, but no TPU: XLA's compiler for it runs on a host with an x86-64 CPU.
+"""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # arrays live here; the TPU is only compiled for
+os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # else libtpu waits for the metadata server of a cloud
+os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"  # of a host that is not there; any will do
+
+import math
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import libtpu
+import optax
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+
+import mnistjax as mj
+from benchmarks.timing import report
+from mnistjax.models.frozen import make_frozen
+from mnistjax.models.head import FineTuned
+from mnistjax.models.vgg16 import convolutions, map_shape
+from mnistjax.training.parallel import BY_ROWS, EVERYWHERE, by_rows, data_mesh
+from mnistjax.weights.preprocess import to_vgg_input
+
+BLOCKS = [f"block{n}" for n in range(1, 6)]
+COLLECTIVES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
+TX = optax.adam(1e-3)
+
+
+def small_cnn(mesh: Mesh, size: int) -> tuple[Any, list[Any], int]:
+    """The jitted step, its arguments but the batch, and the channels of an image."""
+    apply_fn, params = mj.functional(mj.CNN(image_shape=(size, size, 1), rngs=nnx.Rngs(0)))
+    step = mj.make_train_step(apply_fn=apply_fn, tx=TX, mesh=mesh)
+    return step, [mj.init_state(params, TX)], 1
+
+
+def vgg16(mesh: Mesh, size: int) -> tuple[Any, list[Any], int]:
+    """All of VGG16 and the head train."""
+    model = FineTuned(input_shape=(size, size, 3), blocks=BLOCKS, rngs=nnx.Rngs(0))
+    apply_fn, params = mj.functional(model)
+    preprocess = partial(to_vgg_input, size=size)
+    step = mj.make_train_step(apply_fn=apply_fn, tx=TX, preprocess=preprocess, mesh=mesh)
+    return step, [mj.init_state(params, TX)], 3
+
+
+def vgg16_frozen(mesh: Mesh, size: int) -> tuple[Any, list[Any], int]:
+    """The head trains on what the frozen blocks make of the batch, in one program."""
+    model = FineTuned(input_shape=map_shape((size, size, 3), BLOCKS), rngs=nnx.Rngs(0))
+    apply_fn, params = mj.functional(model)
+    head = mj.make_train_step(apply_fn=apply_fn, tx=TX, preprocess=lambda maps: maps, mesh=mesh)
+    layers = {layer: of for block in convolutions(BLOCKS).values() for layer, of in block.items()}
+    weights = jax.tree.map(jnp.zeros, layers, is_leaf=lambda x: isinstance(x, tuple))
+    constant, frozen = make_frozen(weights, blocks=BLOCKS, image_size=size, platform="tpu")
+    through = by_rows(lambda c, images: frozen(c, to_vgg_input(images, size=size)), mesh=mesh)
+
+    def step(state: mj.TrainState, constant: Any, batch: mj.Batch) -> Any:
+        return head(state, batch._replace(images=through(constant, batch.images)))
+
+    return jax.jit(step, donate_argnums=0), [mj.init_state(params, TX), constant], 3
+
+
+PROGRAMS = {f.__name__: f for f in (small_cnn, vgg16, vgg16_frozen)}
+
+
+def compiler(program: str, size: int, mesh: Mesh) -> Callable[[int], jax.stages.Compiled]:
+    """What compiles the step for a batch size."""
+    step, arguments, channels = PROGRAMS[program](mesh, size)
+
+    def abstract(leaf: Any, spec: Any = EVERYWHERE) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+
+    def compile_at(batch_size: int) -> jax.stages.Compiled:
+        images = jax.ShapeDtypeStruct((batch_size, size, size, channels), jnp.uint8)
+        labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+        batch = mj.Batch(images, labels, jax.ShapeDtypeStruct((batch_size,), jnp.bool))
+        rows = jax.tree.map(partial(abstract, spec=BY_ROWS), batch)
+        return step.lower(*jax.tree.map(abstract, arguments), rows).compile()
+
+    return compile_at
+
+
+def sizes(compiled: jax.stages.Compiled) -> dict[str, Any]:
+    """Of one chip: FLOPs, bytes, memory, and what of interest is in the program."""
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    mib = {
+        f"{part}_mib": round(getattr(memory, f"{part}_size_in_bytes") / 2**20, 1)
+        for part in ("argument", "output", "alias", "temp")
+    }
+    crossing = Counter(re.findall(rf" ({COLLECTIVES})(?:-start)?\(", text))
+    return mib | {
+        "gflop": round(cost["flops"] / 1e9, 3),
+        "gb_accessed": round(cost["bytes accessed"] / 1e9, 4),
+        "peak_memory_mib": round(memory.peak_memory_in_bytes / 2**20, 1),
+        "collectives": dict(crossing),
+        "convolutions": len(re.findall(r" convolution\(", text)),
+        "loops": len(re.findall(r" while\(", text)),
+    }
+
+
+def largest_batch(compile_at: Callable[[int], Any], fits: int, limit: int) -> int:
+    """The largest power of two, at least `fits`, that the compiler finds room for.
+
+    As far as the memory of the last one that fitted promises, at most 64 times as far, until one
+    fails; then by bisection.
+    """
+    used, fails = compile_at(fits).memory_analysis().peak_memory_in_bytes, None
+    while fails is None or fails > 2 * fits:
+        doublings = math.log2(limit / used if fails is None else math.sqrt(fails / fits))
+        trial = fits << min(6, max(1, int(doublings)))
+        try:
+            used = compile_at(trial).memory_analysis().peak_memory_in_bytes
+            fits = trial
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            fails = trial
+    return fits
+
+
+def main(program: str, size: int, batch: int, topology: str, memory_gib: int) -> None:
+    devices = topologies.get_topology_desc(topology, platform="tpu").devices
+    versions = {"jax": jax.__version__, "libtpu": libtpu.__version__}
+    found: dict[str, Any] = {}
+    for chips in (1, 4):
+        compile_at = cache(compiler(program, size, data_mesh(devices[:chips])))
+        started = time.perf_counter()
+        found[str(chips)] = sizes(compile_at(chips * batch))
+        found[str(chips)]["compile_seconds"] = round(time.perf_counter() - started, 1)
+        if chips == 1:
+            limit = memory_gib * 2**30
+            found["1"]["largest_batch"] = largest_batch(compile_at, batch, limit)
+    report(versions=versions, device_kind=devices[0].device_kind, chips=found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], int(sys.argv[6]))

@@ -1,0 +1,139 @@
+"""The training steps compiled for TPUs, without one: `python -m benchmarks.tpu_aot`.
+
+libtpu compiles ahead of time on any x86-64 Linux (`make bench-tpu`): memory, FLOPs, bytes and
+collectives are those of the program a TPU would run, and what does not fit is refused as there.
+It gives no time. The roofline, FLOPs and bytes at the vendor's peaks, is a bound no run reaches.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.cells import Cell, run_cell
+from mnistjax import cli
+from mnistjax.cli import Config
+from mnistjax.errors import UsageError
+
+VENV = "tpu"
+
+
+class Chip(NamedTuple):
+    """The name of its smallest square of four, and the vendor's figures of one chip."""
+
+    topology: str
+    memory_gib: int
+    bfloat16_flops: float
+    bytes_per_second: float
+
+
+CHIPS = {
+    "v5e": Chip("v5e:2x2", 16, 197e12, 819e9),
+    "v6e": Chip("v6e:2x2", 32, 918e12, 1640e9),
+    "v5p": Chip("v5p:2x2x1", 95, 459e12, 2765e9),
+}
+PROGRAMS = (  # program, side of the images, batch on one chip
+    ("small_cnn", 28, 128),
+    ("small_cnn", 28, 4096),
+    ("vgg16_frozen", 32, 256),
+    ("vgg16_frozen", 224, 128),
+    ("vgg16", 32, 256),
+    ("vgg16", 224, 64),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AotConfig(Config):
+    """Compile the training steps for TPUs that are not there."""
+
+    chips: tuple[str, ...] = tuple(CHIPS)
+    """Kinds of TPU."""
+    only: tuple[str, ...] = ()
+    """Programs to compile: small_cnn, vgg16_frozen, vgg16; default: all."""
+    save: bool = True
+    """Write the figures to benchmarks/results/."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for a name that is none, or where there is no libtpu."""
+        for chip in self.chips:
+            UsageError.unless_in("--chips", chip, [*CHIPS])
+        for program in self.only:
+            UsageError.unless_in("--only", program, sorted({name for name, *_ in PROGRAMS}))
+        if not Cell("", "", venv=VENV).python.is_file():
+            why = "libtpu, the TPU's compiler, is not installed"
+            raise UsageError(f".venv-{VENV}", why, fix="make bench-tpu (x86-64 Linux)")
+
+
+def main(config: AotConfig) -> int:
+    """Compile every program for every chip, alone and as four; print and write the rows."""
+    from rich.console import Console
+
+    from benchmarks.environment import environment
+    from benchmarks.results import save
+
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+    facts = environment(threads=1)
+    for kind in config.chips:
+        chip = CHIPS[kind]
+        rows: dict[str, dict[str, Any]] = {}
+        for program, size, batch in PROGRAMS:
+            if config.only and program not in config.only:
+                continue
+            arguments = program, str(size), str(batch), chip.topology, str(chip.memory_gib)
+            with console.status(f"compiling {program} {size}x{size} for {kind}"):
+                cell = Cell(program, "tpu_step", arguments, VENV)
+                found = run_cell(cell, Path("-"), threads=os.cpu_count() or 1, seconds=900)
+            for count in (1, 4):
+                name = f"{program} {size}x{size}, batch {count * batch}, {count} x {kind}"
+                rows[name] = row(found, chip, count)
+                console.print(line(name, rows[name]), highlight=False)
+        if config.save and not config.only:
+            result = {"note": NOTE, "one_chip": chip._asdict(), "rows": rows}
+            path = save(kind, facts, result, name="tpu-aot")
+            console.print(f"written to benchmarks/results/{path.name}", highlight=False)
+    return 0
+
+
+NOTE = (
+    "compiled-only: nothing ran. Figures are of one chip. float32 as the library trains; a TPU"
+    " multiplies float32 in bfloat16 by default, so the estimate is against the bfloat16 peak."
+    " estimate_ms is a roofline: the longer of FLOPs and bytes at the vendor's peaks."
+)
+
+
+def row(found: dict[str, Any], chip: Chip, count: int) -> dict[str, Any]:
+    """The compiler's figures for `count` chips with the roofline, or why there are none.
+
+    >>> found = {"chips": {"1": {"gflop": 197.0, "gb_accessed": 0.5}}, "versions": {}}
+    >>> row(found, CHIPS["v5e"], 1)["estimate_ms"]
+    1.0
+    """
+    if "missing" in found:
+        return {"status": "not run", "why": found["missing"]}
+    sizes = found["chips"][str(count)]
+    computing = sizes["gflop"] * 1e9 / chip.bfloat16_flops
+    reading = sizes["gb_accessed"] * 1e9 / chip.bytes_per_second
+    estimate = {"estimate_ms": round(max(computing, reading) * 1e3, 3)}
+    return {"status": "compiled-only"} | estimate | sizes | {"versions": found["versions"]}
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """A row for the screen."""
+    if "why" in row:
+        return f"{name}: not run, {row['why']}"
+    crossing = ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items())
+    parts = [
+        f"{row['gflop']:,.1f} GFLOP",
+        f"{row['gb_accessed']:,.2f} GB",
+        f"{row['peak_memory_mib']:,.0f} MiB",
+        crossing or "no collectives",
+        f"at least {row['estimate_ms']:,.2f} ms by roofline (an estimate)",
+    ]
+    if "largest_batch" in row:
+        parts.append(f"largest batch {row['largest_batch']:,}")
+    return f"{name}: {' · '.join(parts)}"
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(AotConfig, main))

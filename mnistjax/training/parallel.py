@@ -1,0 +1,123 @@
+"""One step on all local devices: each has its part of the batch, and all have the same state."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from mnistjax.data.batches import Batch
+from mnistjax.errors import UsageError
+from mnistjax.training.metrics import Metrics
+from mnistjax.training.state import TrainState, TrainStep
+
+Tree = TypeVar("Tree")
+AXIS = "data"
+EVERYWHERE, BY_ROWS = PartitionSpec(), PartitionSpec(AXIS)
+
+
+def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with the one axis `data` over `devices`, by default all of this process.
+
+    >>> data_mesh(jax.local_devices()[:1]).axis_names
+    ('data',)
+    """
+    chosen = np.array(jax.local_devices() if devices is None else devices)
+    return Mesh(chosen, (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def mesh_if_several() -> Mesh | None:
+    """The mesh of all devices of this process; `None` where there is just one."""
+    return data_mesh() if jax.local_device_count() > 1 else None
+
+
+def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
+    """`tree` with every array on every device of `mesh`; as it is where there is no mesh."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, EVERYWHERE))
+
+
+def over_mesh(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
+    """`step`, made with `axis=AXIS`, jitted over `mesh`: `make_train_step(mesh=mesh)` is this.
+
+    The batch is divided by rows, the state is on every device and donated. Each device walks its
+    own rows, so nothing but the sums of gradients and metrics crosses between devices. Raises
+    `UsageError` for a batch that does not divide.
+    """
+    shares = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(EVERYWHERE, BY_ROWS),
+        out_specs=EVERYWHERE,
+        # The check would have every scan and custom gradient inside say what varies by device.
+        check_vma=False,
+    )
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        check_divides(len(batch.labels), mesh.size)
+        return shares(state, batch)
+
+    same = NamedSharding(mesh, EVERYWHERE)
+    return jax.jit(train_step, in_shardings=(same, None), out_shardings=same, donate_argnums=0)
+
+
+def over_pmap(step: TrainStep, *, devices: Sequence[Any] | None = None) -> TrainStep:
+    """`step`, made with `axis=AXIS`, by `jax.pmap`: the same update as `over_mesh`, the older way.
+
+    State and batch come and go as one device has them, the state donated; the first step copies it
+    to all `devices` (by default all of this process). Raises `UsageError` for a batch that does
+    not divide.
+    """
+    devices = list(jax.local_devices() if devices is None else devices)
+    mapped = jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=0,
+    )
+
+    def split(x: jax.Array) -> jax.Array:
+        return x.reshape(len(devices), -1, *x.shape[1:])
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        check_divides(len(batch.labels), len(devices))
+        return mapped(state, jax.tree.map(split, batch))
+
+    return train_step
+
+
+def by_rows(
+    fn: Callable[[Any, Array], Array], *, mesh: Mesh | None
+) -> Callable[[Any, Array], Array]:
+    """`fn(constant, rows)`, which treats each row for itself, with the rows divided over `mesh`.
+
+    Any number of rows: zeros fill up the last device's. `fn` itself where there is no mesh.
+    """
+    if mesh is None or mesh.size == 1:
+        return fn
+    specs = (EVERYWHERE, BY_ROWS), BY_ROWS
+    share = jax.shard_map(fn, mesh=mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False)
+
+    def whole(constant: Any, rows: Array) -> Array:
+        filling = [(0, -len(rows) % mesh.size)] + [(0, 0)] * (rows.ndim - 1)
+        return share(constant, jnp.pad(rows, filling))[: len(rows)]
+
+    return whole
+
+
+def check_divides(batch_size: int, devices: int, *, what: str = "batch size") -> None:
+    """Raise `UsageError`, naming the nearest sizes that do, unless every device gets as many rows.
+
+    >>> check_divides(100, 8)
+    Traceback (most recent call last):
+    mnistjax.errors.UsageError: batch size 100: does not divide by 8 devices. Fix: pass 96 or 104
+    """
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        near = " or ".join(str(size) for size in (below, below + devices) if size)
+        why = f"does not divide by {devices} devices"
+        raise UsageError(f"{what} {batch_size}", why, fix=f"pass {near}")

@@ -1,0 +1,199 @@
+"""Steps and runs on eight devices against one: `test_parallel` runs this where there are eight."""
+
+import json
+import re
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.scratch import ScratchConfig, main
+from mnistjax import cli
+from mnistjax.data.batches import Batch
+from mnistjax.errors import UsageError
+from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.training.compile import compile_for
+from mnistjax.training.evaluate import make_eval_step
+from mnistjax.training.freeze import freeze_mask
+from mnistjax.training.log import read_rows
+from mnistjax.training.parallel import AXIS, by_rows, data_mesh, over_pmap, replicate
+from mnistjax.training.state import init_state
+from mnistjax.training.step import make_step, make_train_step
+
+TX = optax.sgd(0.1, momentum=0.9)  # Adam's first update would hide a wrong scale
+
+
+def apply_fn(params, images):
+    hidden = jax.nn.relu(images.reshape(len(images), -1) @ params["hidden"]["kernel"])
+    return hidden @ params["head"]["kernel"] + params["head"]["bias"].reshape(1, -1)
+
+
+def some_params():
+    random = np.random.default_rng(0)
+    shapes = {"hidden": {"kernel": (16, 8)}, "head": {"kernel": (8, 3), "bias": (3,)}}
+    return jax.tree.map(
+        lambda shape: jnp.asarray(random.normal(size=shape), jnp.float32),
+        shapes,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+
+
+def some_batch(count=32, padding=5):
+    """The last rows do not count: none of the last device's, three of the one before it."""
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (count, 4, 4, 1)).astype(np.uint8)
+    labels = random.integers(0, 3, count).astype(np.int32)
+    return Batch(jnp.asarray(images), jnp.asarray(labels), jnp.arange(count) < count - padding)
+
+
+def one_device(**options):
+    return make_train_step(apply_fn=apply_fn, **options)
+
+
+def over_eight(**options):
+    return make_train_step(apply_fn=apply_fn, mesh=data_mesh(), **options)
+
+
+def by_pmap(**options):
+    return over_pmap(make_step(apply_fn=apply_fn, axis=AXIS, **options))
+
+
+def two_steps(make, **options):
+    step, state = make(**options), init_state(some_params(), options["tx"])
+    state, first = step(state, some_batch())
+    state, second = step(state, some_batch())
+    return state, [first.on_host(), second.on_host()]
+
+
+def assert_same(got, wanted):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+FROZEN = freeze_mask(some_params(), trainable=["head/*"])
+OPTIONS = {
+    "default": {"tx": TX},
+    "micro-batches": {"tx": TX, "micro_batch": 1},
+    "frozen, smoothed": {
+        "tx": optax.selective_transform(TX, freeze_mask=FROZEN),
+        "frozen": FROZEN,
+        "label_smoothing": 0.1,
+    },
+}
+
+
+def test_there_are_eight():
+    assert jax.local_device_count() == 8
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("make", [over_eight, by_pmap])
+def test_updates_and_metrics_are_those_of_one_device(make, options):
+    (wanted, wanted_metrics), (got, metrics) = (two_steps(m, **options) for m in (one_device, make))
+    assert int(got.step) == 2 and metrics[0].count == 27
+    assert_same(metrics, wanted_metrics)
+    assert_same(got, wanted)
+    moved = ~np.isclose(got.params["hidden"]["kernel"], some_params()["hidden"]["kernel"])
+    assert moved.any() == ("frozen" not in options)
+
+
+@pytest.mark.parametrize("make", [over_eight, by_pmap])
+def test_every_device_has_the_new_state_and_the_old_one_is_gone(make):
+    state = replicate(init_state(some_params(), TX), data_mesh())
+    new, _ = make(tx=TX)(state, some_batch())
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    for leaf in jax.tree.leaves(new):
+        parts = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(parts) == 8 and all(np.array_equal(part, parts[0]) for part in parts)
+
+
+def test_only_sums_cross_between_devices_and_only_once():
+    arguments = replicate(init_state(some_params(), TX), data_mesh()), some_batch()
+    text = str(over_eight(tx=TX, micro_batch=1).lower(*arguments).compile().as_text())
+    entry, _, _ = text.partition("ENTRY")[2].partition("\n}")
+    sums = text.count(" all-reduce(")
+    assert sums == entry.count(" all-reduce(") > 0, "a sum inside the loop over micro-batches"
+    assert not re.search("all-gather|all-to-all|collective-permute", text)
+
+
+@pytest.mark.parametrize("make", [over_eight, by_pmap])
+def test_a_batch_that_does_not_divide_is_refused(make):
+    with pytest.raises(UsageError, match="batch size 30: does not divide by 8.*24 or 32"):
+        make(tx=TX)(init_state(some_params(), TX), some_batch(30))
+
+
+@pytest.mark.parametrize("count", [3, 13, 16])
+def test_evaluation_scores_every_row_once(count):
+    params, batch = some_params(), some_batch(count, padding=1)
+    wanted, wanted_logits = make_eval_step(apply_fn=apply_fn)(params, batch)
+    eval_step = make_eval_step(apply_fn=apply_fn, mesh=data_mesh())
+    metrics, logits = eval_step(replicate(params, data_mesh()), batch)
+    assert metrics.on_host().count == count - 1
+    assert_same((metrics, logits), (wanted, wanted_logits))
+
+
+def test_what_all_made_of_their_rows_goes_into_the_step():
+    def frozen_part(scale, images):
+        return images.astype(jnp.float32) * scale
+
+    def preprocess(images):
+        return frozen_part(jnp.float32(1 / 64), images)
+
+    wanted, _ = one_device(tx=TX, preprocess=preprocess)(
+        init_state(some_params(), TX), some_batch()
+    )
+    mesh, batch = data_mesh(), some_batch()
+    scale = replicate(jnp.float32(1 / 64), mesh)
+    maps = jax.jit(by_rows(frozen_part, mesh=mesh))(scale, batch.images)
+    arguments = replicate(init_state(some_params(), TX), mesh), batch._replace(images=maps)
+    step, _ = compile_for(over_eight(tx=TX, preprocess=lambda maps: maps), *arguments)
+    assert_same(step(*arguments)[0], wanted)
+
+
+def test_a_checkpoint_comes_back_to_every_device(tmp_path):
+    state, _ = two_steps(over_eight, tx=TX)
+    like = abstract(state)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, state, extra={})
+        restored = checkpoints.restore(2, like=like).state
+    assert all(len(leaf.addressable_shards) == 8 for leaf in jax.tree.leaves(restored))
+    step = over_eight(tx=TX)
+    assert_same(step(restored, some_batch()), step(state, some_batch()))
+
+
+def test_a_run_equals_one_on_a_single_device(tmp_path, monkeypatch, capsys):
+    page = SimpleNamespace(write_report=lambda directory, **_: directory)
+    monkeypatch.setitem(sys.modules, "mnistjax.report.page", page)  # matplotlib: seconds
+
+    def scratch(name):
+        flags = "--dataset", "digits", "--train-size", "200", "--epochs", "2"
+        argv = [*flags, "--batch-size", "40", "--output", str(tmp_path / name)]
+        assert cli.run(ScratchConfig, main, argv) == 0
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        return summary["test_loss"], read_rows(tmp_path / name / "metrics.jsonl")
+
+    meshes = []
+    monkeypatch.setattr(
+        "experiments.train.make_train_step",
+        lambda **options: meshes.append(options["mesh"]) or make_train_step(**options),
+    )
+    test_loss, rows = scratch("eight")
+    assert "8 x cpu" in capsys.readouterr().out
+    assert [mesh.size for mesh in meshes] == [8]
+    monkeypatch.setattr("experiments.train.mesh_if_several", lambda: None)
+    wanted_loss, wanted_rows = scratch("one")
+    assert test_loss == pytest.approx(wanted_loss, rel=1e-3)
+    for row, wanted in zip(rows, wanted_rows, strict=True):
+        numbers = {k: v for k, v in wanted.items() if k != "kind" and "second" not in k}
+        assert {k: row[k] for k in numbers} == pytest.approx(numbers, rel=1e-3)
+
+
+def test_a_run_whose_batch_does_not_divide_is_refused_at_once(tmp_path, capsys):
+    argv = ["--dataset", "digits", "--batch-size", "100", "--output", str(tmp_path / "run")]
+    assert cli.run(ScratchConfig, main, argv) == 2
+    assert "--batch-size 100: does not divide by 8 devices" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
