@@ -2,6 +2,7 @@
 #   make scratch    train the small CNN (ARGS="--epochs 2" passes flags on)
 #   make finetune   fine-tune a frozen VGG16 (ARGS as above)
 #   make test       lint, types, tests
+#   make soak       hundreds of kills, thousands of damaged checkpoints: docs/reliability.md
 #   make bench-peers   PyTorch and TensorFlow in environments of their own, for benchmarks
 #   make lock       pin the newest versions the ranges allow, with hashes
 
@@ -10,7 +11,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch finetune test bench-peers format lock clean
+.PHONY: scratch finetune test soak bench-peers format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
@@ -23,6 +24,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest $(ARGS)
+
+soak: $(VENV)/.installed-test
+	$(BIN)/pytest -m soak -n 0 -s $(ARGS)
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
