@@ -9,6 +9,7 @@ import jax
 
 from mnistjax.errors import StorageError, warn
 from mnistjax.report.files import versions
+from mnistjax.training.log import read_rows
 from mnistjax.training.metrics import Metrics
 
 # Flags that do not change what the next step computes.
@@ -67,6 +68,19 @@ def _refuse_other_settings(
     flags = others + [flag for name in digests for flag in DIGESTS[name]]
     fix = " ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in flags)
     raise StorageError(f"--resume {directory}", f"changed: {', '.join(what)}", fix=f"pass {fix}")
+
+
+def refuse_lost_checkpoints(directory: Path) -> None:
+    """Raise `StorageError` if a run without checkpoints has had one: it would start at step 0.
+
+    An epoch's row is written before its checkpoint, so a second row tells that the first was saved.
+    """
+    rows = read_rows(directory / "metrics.jsonl")
+    epochs = sum(row["kind"] == "epoch" for row in rows)
+    if epochs > 1:
+        why = f"has no checkpoint left, after {epochs} epochs"
+        fix = "put checkpoints/ back from a copy, or start anew with another --output"
+        raise StorageError(f"--resume {directory}", why, fix=fix)
 
 
 def so_far(extra: dict[str, Any]) -> tuple[Metrics, float]:

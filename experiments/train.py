@@ -13,7 +13,7 @@ import optax
 from rich.console import Console
 
 from experiments.config import RunConfig
-from experiments.resume import check_same_run, made_with, so_far
+from experiments.resume import check_same_run, made_with, refuse_lost_checkpoints, so_far
 from mnistjax.data.batches import (
     Batch,
     epoch_order,
@@ -107,6 +107,8 @@ def train_stages(
 
     with Checkpoints(directory / "checkpoints", keep=config.keep) as checkpoints:
         saved = checkpoints.newest(like=like)
+        if saved is None:
+            refuse_lost_checkpoints(directory)
         step = saved.step if saved else 0
         current = stage_that_made(step)
         state = saved.state if saved else init_state(params, stages[current].tx)

@@ -32,7 +32,6 @@ IMAGES, BATCH = 12, 6
 STEPS = IMAGES // BATCH  # of an epoch; each epoch is saved
 CALLS = [(os, "rename"), (os, "replace"), (os, "unlink"), (os, "fsync"), (shutil, "rmtree")]
 CALLS_OF_A_SAVE = 60
-SECONDS_TO_FIRST_STEP, SECONDS_OF_A_SAVE = 1.0, 0.1
 
 
 def apply_fn(params, images):
@@ -99,48 +98,53 @@ def child(directory: Path, epochs: int, planted: tuple[int, bool] | None) -> int
     try:
         if planted:
             plant(planted[0], after=planted[1])
-        digest = train(directory, epochs=epochs)
-        (directory / "digest").write_text(digest)
+        (directory / "digest").write_text(train(directory, epochs=epochs))
         os._exit(0)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
 
 
-def ended(pid: int, *, within: float | None) -> int | None:
-    """The wait status of `pid`, or None if it still runs after `within` seconds."""
-    until = time.monotonic() + (3600 if within is None else within)
-    while time.monotonic() < until:
+def ended(pid: int, *, kill_after: float | None, directory: Path) -> int:
+    """The wait status of `pid`; killed so many seconds after it has committed a checkpoint."""
+    before, deadline = newest(directory), None
+    while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
             return status
-        time.sleep(0.002)
-    return None
+        now = time.monotonic()
+        if deadline is None and kill_after is not None and newest(directory) != before:
+            deadline = now + kill_after
+        if deadline is not None and now >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            return os.waitpid(pid, 0)[1]
+        time.sleep(0.001)
 
 
-def one_run(directory: Path, *, epochs: int, kills: int, draw: random.Random) -> dict[str, int]:
+def newest(directory: Path) -> int:
+    places = (directory / "checkpoints").glob("*")
+    return max((int(place.name) for place in places if place.name.isdecimal()), default=0)
+
+
+def one_run(
+    directory: Path, *, epochs: int, kills: int, draw: random.Random, seconds_of_a_save: float = 0
+) -> dict[str, int]:
     """Train in `directory` through `kills` kills; how many there were, and of what kind."""
     seen = {"kills": 0, "planted": 0, "while_saving": 0}
     while True:
-        kill = seen["kills"] < kills
-        planted = within = None
-        if kill and draw.random() < 0.5:
-            planted = draw.randint(1, 3 * CALLS_OF_A_SAVE), draw.random() < 0.5
-        elif kill:
-            within = SECONDS_TO_FIRST_STEP + draw.uniform(-0.2, 3 * SECONDS_OF_A_SAVE)
+        planted = kill_after = None
+        if seen["kills"] < kills and draw.random() < 0.5:
+            planted = draw.randint(1, 2 * CALLS_OF_A_SAVE), draw.random() < 0.5
+        elif seen["kills"] < kills:
+            kill_after = draw.uniform(0, 2 * seconds_of_a_save)
         pid = child(directory, epochs, planted)
-        status = ended(pid, within=within)
-        if status is None:
-            os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-        if os.WIFSIGNALED(status):
-            seen["kills"] += 1
-            seen["planted"] += planted is not None
-            left = (directory / "checkpoints").glob(f"*{UNFINISHED}*")
-            seen["while_saving"] += any(left)
-            continue
-        assert status == 0, f"the child failed after {seen}"
-        return seen
+        status = ended(pid, kill_after=kill_after, directory=directory)
+        if not os.WIFSIGNALED(status):
+            assert status == 0, f"the child failed after {seen}"
+            return seen
+        seen["kills"] += 1
+        seen["planted"] += planted is not None
+        seen["while_saving"] += any((directory / "checkpoints").glob(f"*{UNFINISHED}*"))
 
 
 def rows(directory: Path) -> list[dict]:
@@ -151,11 +155,23 @@ def rows(directory: Path) -> list[dict]:
 
 
 def main(kills: int, seed: int) -> None:
-    epochs = 4 * kills
+    epochs = 4 * kills  # more than so many kills let pass
     with tempfile.TemporaryDirectory() as place:
         whole, killed = Path(place) / "whole", Path(place) / "killed"
+        # The first run leaves its programs, the killed one only reads them: 1 s less per kill.
+        jax.config.update("jax_compilation_cache_dir", f"{place}/programs")
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         one_run(whole, epochs=epochs, kills=0, draw=random.Random(0))
-        seen = one_run(killed, epochs=epochs, kills=kills, draw=random.Random(seed))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 3600)
+        times = sorted(path.stat().st_mtime for path in (whole / "checkpoints").iterdir())
+        seen = one_run(
+            killed,
+            epochs=epochs,
+            kills=kills,
+            draw=random.Random(seed),
+            seconds_of_a_save=times[-1] - times[-2],
+        )
         steps = [row["step"] for row in rows(killed) if row["kind"] == "step"]
         found = seen | {
             "same_bits": (whole / "digest").read_text() == (killed / "digest").read_text(),

@@ -2,6 +2,8 @@ import math
 import os
 import resource
 import shutil
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,11 +76,11 @@ def test_of_equal_scores_the_later_is_kept(tmp_path):
 
 def test_a_checkpoint_without_a_score_is_never_the_best(tmp_path):
     with Checkpoints(tmp_path) as saves:
-        saves.save(0, make_state(0), extra={}, score=-0.1)
-        saves.save(1, make_state(1), extra={}, score=math.nan)
+        saves.save(0, make_state(0), extra={}, score=math.nan)
+        saves.save(1, make_state(1), extra={}, score=-0.1)
         saves.save(2, make_state(2), extra={})
         saves.save(3, make_state(3), extra={}, score=-0.5)
-        assert saves.steps == [0, 2, 3]
+        assert saves.steps == [1, 2, 3]
 
 
 def test_a_step_saved_again_is_replaced(tmp_path):
@@ -115,6 +117,20 @@ def test_a_damaged_newest_is_passed_over_with_one_warning(tmp_path, capsys):
     assert err.count("\n") == 1 and f"{tmp_path / '3'} is damaged" in err and "step 2" in err
     assert saves.steps == [1, 2]
     with pytest.raises(StorageError, match=f"{tmp_path / '3'}.*Fix: "):
+        saves.restore(3, like=like())
+
+
+def test_a_missing_file_is_damage(tmp_path):
+    saves = three_steps(tmp_path)
+    (tmp_path / "3" / "state" / "_METADATA").unlink()
+    with pytest.raises(StorageError, match="state/_METADATA is not what was saved"):
+        saves.restore(3, like=like())
+
+
+def test_arrays_are_compared_with_what_training_had(tmp_path, monkeypatch):
+    saves = three_steps(tmp_path)
+    monkeypatch.setattr(checkpoint.ocp, "load", lambda *_: make_state(7))
+    with pytest.raises(StorageError, match="params/a/w is not what was saved"):
         saves.restore(3, like=like())
 
 
@@ -183,7 +199,7 @@ def test_a_newer_schema_is_refused_not_passed_over(tmp_path, monkeypatch):
 
 def test_strays_are_no_checkpoints(tmp_path, capsys):
     three_steps(tmp_path)
-    for name in ("7", "abc", f"4{UNFINISHED}"):
+    for name in ("7", "abc", f"9{UNFINISHED}"):
         (tmp_path / name).mkdir()
     with Checkpoints(tmp_path) as saves:
         saved = saves.newest(like=like)
@@ -229,7 +245,7 @@ def test_the_state_of_another_model_is_refused_not_passed_over(tmp_path, change,
 
 def test_a_state_with_a_longer_tail_is_refused(tmp_path):
     saves = three_steps(tmp_path)
-    state = make_state()
+    state: Any = make_state()
     longer = state._replace(opt_state=(*state.opt_state, jnp.zeros(2)))
     with pytest.raises(StorageError, match="8 arrays, where this run has 9"):
         saves.restore(3, like=abstract(longer))
@@ -237,7 +253,7 @@ def test_a_state_with_a_longer_tail_is_refused(tmp_path):
 
 def test_saved_is_said_only_when_it_can_be_read(tmp_path, monkeypatch):
     with Checkpoints(tmp_path) as saves:
-        monkeypatch.setattr(checkpoint.ocp, "save", lambda *_, **__: None)  # as v0's False
+        monkeypatch.setattr(Path, "rename", lambda *_: None)  # says yes, does nothing
         with pytest.raises(StorageError):
             saves.save(1, make_state(), extra={})
         assert saves.steps == []
@@ -267,7 +283,7 @@ class files_of_at_most:
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
 
 
-def test_a_full_disk_is_an_error_with_a_hint_and_the_last_step_is_whole(tmp_path):
+def test_a_full_disk_is_an_error_with_a_hint_and_the_last_step_is_whole(tmp_path, capfd):
     noise = jax.random.normal(jax.random.key(0), (500, 500))
     state = init_state({"w": noise}, optax.sgd(0.1))
     with Checkpoints(tmp_path) as saves:
@@ -278,6 +294,7 @@ def test_a_full_disk_is_an_error_with_a_hint_and_the_last_step_is_whole(tmp_path
         ):
             saves.save(2, state, extra={})
         assert saves.steps == [1]
+    assert capfd.readouterr().err == ""
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     saved = Checkpoints(tmp_path).newest(like=lambda _: abstract(state))
     assert saved and params_sha256(saved.state) == params_sha256(state)

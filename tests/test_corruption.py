@@ -65,9 +65,10 @@ def corrupt(saved, directory, cases, *, seed, steps=STEPS[-1:]):
         except StorageError:
             found["refused"] += 1
         else:
-            same = got is not None and params_sha256(got.state) == right[got.step]
+            assert got
+            same = params_sha256(got.state) == right[got.step]
             same = same and got.extra == {"so_far": [0.5, got.step, 9]}
-            came = "newest" if got and got.step == STEPS[-1] else "fell back"
+            came = "newest" if got.step == STEPS[-1] else "fell back"
             found[came if same else "wrong"] += 1
         for step in steps:
             shutil.rmtree(directory / str(step))

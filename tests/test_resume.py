@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from kill_loop import STEPS, train
@@ -6,6 +7,7 @@ from kill_loop import STEPS, train
 from experiments import resume
 from experiments.resume import check_same_run, made_with
 from mnistjax.errors import StorageError
+from mnistjax.training.checkpoint import Checkpoints
 from mnistjax.training.log import read_rows
 
 
@@ -54,6 +56,20 @@ def test_damage_that_cannot_be_passed_over_is_refused(tmp_path):
     with pytest.raises(StorageError, match=f"checkpoints/{newest}"):
         train(tmp_path, epochs=4)
     assert contents(tmp_path) == before
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(StorageError, match="no checkpoint left, after 3 epochs"):
+        train(tmp_path, epochs=4)
+
+
+def test_the_row_of_an_epoch_is_written_before_its_checkpoint(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, epochs=2)
+    kinds = [row["kind"] for row in read_rows(tmp_path / "metrics.jsonl")]
+    assert kinds == [*["step"] * STEPS, "epoch"]
 
 
 def write_config(run, settings, **changed):

@@ -5,6 +5,7 @@ that may be damaged, and skips saves without an error; so what is there and what
 decided here, from records that are checked.
 """
 
+import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -105,7 +106,8 @@ class Checkpoints:
         part = path.with_name(f"{step}{UNFINISHED}")
         record = Record(SCHEMA, step, score, extra, digests(state), {})
         with self._errors(needed=_nbytes(state)):
-            ocp.save(part, state, overwrite=True)
+            with _without_orbax_log():
+                ocp.save(part, state, overwrite=True)
             sealed = seal(record._replace(files=file_digests(part)))
             (part / DIGESTS).write_text(sealed)
             keep_on_disk(*part.rglob("*"), part)
@@ -137,9 +139,7 @@ class Checkpoints:
             there = file_digests(self._path(step))
             for name, saved in record.files.items():
                 if there.get(name) != saved:
-                    raise ValueError(
-                        f"{name} is {'not what was saved' if name in there else 'gone'}"
-                    )
+                    raise ValueError(f"{name} is not what was saved")
             state = ocp.load(self._path(step), like)
             for found, saved in zip(digests(state), record.leaves, strict=True):
                 if found != saved:
@@ -245,6 +245,18 @@ class Checkpoints:
 _FIX = "check that the disk has room and the directory may be written, or pass another --output"
 _SAME_RUN = "pass the flags that this run was made with"
 _BACKUP = "put the directory back from a copy, or start anew with another --output"
+
+
+@contextmanager
+def _without_orbax_log() -> Iterator[None]:
+    """Its threads log what they raise; the user gets one line, with the reason in it."""
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _nbytes(state: TrainState) -> int:

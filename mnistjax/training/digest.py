@@ -97,4 +97,4 @@ def unseal(sealed: str) -> Record:
 
 def _sha256(array: np.ndarray) -> str:
     # bfloat16 and its like have no buffer protocol; their bytes have.
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
