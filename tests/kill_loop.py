@@ -25,8 +25,8 @@ from experiments.scratch import ScratchConfig
 from experiments.train import Stage, train_stages
 from mnistjax.data.dataset import Split
 from mnistjax.report.files import params_sha256
-from mnistjax.training.checkpoint import UNFINISHED
 from mnistjax.training.log import read_rows
+from mnistjax.training.snapshot import UNFINISHED, read_record
 
 IMAGES, BATCH = 12, 6
 STEPS = IMAGES // BATCH  # of an epoch; each epoch is saved
@@ -137,8 +137,10 @@ def one_run(
             planted = draw.randint(1, 2 * CALLS_OF_A_SAVE), draw.random() < 0.5
         elif seen["kills"] < kills:
             kill_after = draw.uniform(0, 2 * seconds_of_a_save)
+        saved = newest(directory)
         pid = child(directory, epochs, planted)
         status = ended(pid, kill_after=kill_after, directory=directory)
+        assert newest(directory) >= saved, "a saved checkpoint is gone"
         if not os.WIFSIGNALED(status):
             assert status == 0, f"the child failed after {seen}"
             return seen
@@ -155,7 +157,7 @@ def rows(directory: Path) -> list[dict]:
 
 
 def main(kills: int, seed: int) -> None:
-    epochs = 4 * kills  # more than so many kills let pass
+    epochs = 3 * kills  # more than so many kills let pass
     with tempfile.TemporaryDirectory() as place:
         whole, killed = Path(place) / "whole", Path(place) / "killed"
         # The first run leaves its programs, the killed one only reads them: 1 s less per kill.
@@ -172,9 +174,11 @@ def main(kills: int, seed: int) -> None:
             draw=random.Random(seed),
             seconds_of_a_save=times[-1] - times[-2],
         )
+        last = [read_record(run / "checkpoints" / str(epochs * STEPS)) for run in (whole, killed)]
         steps = [row["step"] for row in rows(killed) if row["kind"] == "step"]
         found = seen | {
             "same_bits": (whole / "digest").read_text() == (killed / "digest").read_text(),
+            "same_state": last[0].leaves == last[1].leaves,
             "same_rows": rows(whole) == rows(killed),
             "each_step_once": steps == list(range(1, epochs * STEPS + 1)),
         }

@@ -12,8 +12,9 @@ import pytest
 
 from mnistjax.errors import StorageError
 from mnistjax.report.files import params_sha256
-from mnistjax.training import checkpoint, digest
-from mnistjax.training.checkpoint import DIGESTS, UNFINISHED, Checkpoints, abstract
+from mnistjax.training import checkpoint, snapshot
+from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.training.snapshot import DIGESTS, UNFINISHED
 from mnistjax.training.state import init_state
 
 
@@ -129,7 +130,7 @@ def test_a_missing_file_is_damage(tmp_path):
 
 def test_arrays_are_compared_with_what_training_had(tmp_path, monkeypatch):
     saves = three_steps(tmp_path)
-    monkeypatch.setattr(checkpoint.ocp, "load", lambda *_: make_state(7))
+    monkeypatch.setattr(snapshot.ocp, "load", lambda *_: make_state(7))
     with pytest.raises(StorageError, match="params/a/w is not what was saved"):
         saves.restore(3, like=like())
 
@@ -187,7 +188,7 @@ def test_a_half_deleted_checkpoint_is_none(tmp_path, monkeypatch):
 
 def test_a_newer_schema_is_refused_not_passed_over(tmp_path, monkeypatch):
     three_steps(tmp_path)
-    monkeypatch.setattr(checkpoint, "SCHEMA", digest.SCHEMA + 1)
+    monkeypatch.setattr(snapshot, "SCHEMA", snapshot.SCHEMA + 1)
     with Checkpoints(tmp_path, keep=3) as saves:
         saves.save(4, make_state(4), extra={})
     monkeypatch.undo()
@@ -199,7 +200,7 @@ def test_a_newer_schema_is_refused_not_passed_over(tmp_path, monkeypatch):
 
 def test_strays_are_no_checkpoints(tmp_path, capsys):
     three_steps(tmp_path)
-    for name in ("7", "abc", f"9{UNFINISHED}"):
+    for name in ("7", "007", "abc", f"9{UNFINISHED}"):
         (tmp_path / name).mkdir()
     with Checkpoints(tmp_path) as saves:
         saved = saves.newest(like=like)
@@ -207,9 +208,10 @@ def test_strays_are_no_checkpoints(tmp_path, capsys):
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and f"{tmp_path / '7'} is no checkpoint" in err
         assert f"{tmp_path / 'abc'} is no checkpoint" in err
+        assert f"{tmp_path / '007'} is no checkpoint" in err
         saves.save(4, make_state(4), extra={})
         assert saves.steps == [3, 4]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4", "7", "abc"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["007", "3", "4", "7", "abc"]
 
 
 def test_a_copy_under_another_number_is_no_checkpoint(tmp_path, capsys):
@@ -261,7 +263,8 @@ def test_saved_is_said_only_when_it_can_be_read(tmp_path, monkeypatch):
 
 def test_what_was_saved_is_on_disk_when_save_returns(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(checkpoint, "keep_on_disk", lambda *paths: kept.extend(paths))
+    for module, name in ((snapshot, "keep"), (checkpoint, "keep_on_disk")):
+        monkeypatch.setattr(module, name, lambda *paths: kept.extend(paths))
     with Checkpoints(tmp_path) as saves:
         saves.save(1, make_state(), extra={})
     saved = {path.name for path in (tmp_path / "1").rglob("*")}

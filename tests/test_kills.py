@@ -18,7 +18,9 @@ def kill_loop(kills, seed):
     print(found)
     assert found["kills"] == kills
     assert found["while_saving"] > 0 and found["planted"] > 0  # else nothing is proved
-    assert found["same_bits"] and found["same_rows"] and found["each_step_once"]
+    assert found["same_bits"] and found["same_state"]
+    assert found["same_rows"] and found["each_step_once"]
+    assert "is damaged" not in done.stderr  # whatever was committed is whole
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

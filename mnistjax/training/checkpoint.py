@@ -1,11 +1,10 @@
-"""Checkpoints: Orbax (v1 API, wrapped here alone) writes them, digests tell if they are whole.
+"""The checkpoints of a run: which there are, which are whole, which are kept.
 
 Orbax's own manager takes any directory with a number for a checkpoint, reads scores from files
-that may be damaged, and skips saves without an error; so what is there and what is kept is
-decided here, from records that are checked.
+that may be damaged, and skips saves without an error. So this is decided here, from records that
+carry digests.
 """
 
-import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,16 +12,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-from orbax.checkpoint import v1 as ocp
-
 from mnistjax.errors import StorageError, warn
-from mnistjax.training.digest import SCHEMA, Record, digests, file_digests, layout, seal, unseal
+from mnistjax.training import snapshot
+from mnistjax.training.digest import Record, seal
+from mnistjax.training.snapshot import UNFINISHED, DamagedError, abstract
 from mnistjax.training.state import TrainState
 from mnistjax.training.storage import keep as keep_on_disk
 
-UNFINISHED = ".unfinished"  # being written, or being deleted
-DIGESTS = "digests.json"
+__all__ = ["Checkpoints", "Saved", "abstract"]
+
 ROOM = 3  # times the state: the new one, while two are kept
 
 
@@ -32,17 +30,6 @@ class Saved(NamedTuple):
     step: int
     state: TrainState
     extra: dict[str, Any]
-
-
-class DamagedError(StorageError):
-    """A checkpoint is not what was saved."""
-
-
-def abstract(state: TrainState) -> TrainState:
-    """Shapes, dtypes and devices of `state` without its data: outlives the donated arrays."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
-    )
 
 
 class Checkpoints:
@@ -64,13 +51,13 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
         if keep < 2:
             raise ValueError(f"keep={keep}: a damaged newest checkpoint needs one before it")
-        self._directory, self._keep = directory, keep
+        self._directory, self._keep = directory.absolute(), keep  # Orbax refuses a relative path
         self._records: dict[int, Record] = {}
         with self._errors():
             directory.mkdir(parents=True, exist_ok=True)
         for step in self._found():
             with suppress(StorageError):  # told by `newest`
-                self._records[step] = self._record(step)
+                self._records[step] = snapshot.read_record(self._path(step))
 
     def __enter__(self) -> "Checkpoints":
         with self._errors():
@@ -87,7 +74,7 @@ class Checkpoints:
 
     def check_room(self, state: TrainState) -> None:
         """Raise `StorageError` if the disk cannot take the checkpoints of `state`."""
-        needed = ROOM * _nbytes(state)
+        needed = ROOM * snapshot.nbytes(state)
         with self._errors():
             free = shutil.disk_usage(self._directory).free
         if free < needed:
@@ -104,46 +91,21 @@ class Checkpoints:
         """
         path = self._path(step)
         part = path.with_name(f"{step}{UNFINISHED}")
-        record = Record(SCHEMA, step, score, extra, digests(state), {})
-        with self._errors(needed=_nbytes(state)):
-            with _without_orbax_log():
-                ocp.save(part, state, overwrite=True)
-            sealed = seal(record._replace(files=file_digests(part)))
-            (part / DIGESTS).write_text(sealed)
-            keep_on_disk(*part.rglob("*"), part)
+        with self._errors(needed=snapshot.nbytes(state)):
+            record = snapshot.write(part, step, state, extra=extra, score=score)
             if path.exists():
                 self._discard(step)
             part.rename(path)
             keep_on_disk(self._directory)
-        record = self._record(step)
-        if seal(record) != sealed:
-            raise StorageError(str(path), "was not saved", fix=_FIX)
-        self._records[step] = record
-        with self._errors():
+            if seal(snapshot.read_record(path)) != seal(record):
+                raise ValueError(f"{path} was not saved")
+            self._records[step] = record
             for old in self._superseded():
                 self._discard(old)
 
     def restore(self, step: int, *, like: TrainState) -> Saved:
         """The checkpoint of `step`, laid out on the devices as `like` (from `abstract`) says."""
-        record = self._record(step)
-        wanted = layout(like)
-        for ours, theirs in zip(wanted, record.leaves, strict=False):
-            if ours != theirs._replace(sha256=""):
-                why = f"{theirs.path} is {theirs.dtype}{theirs.shape}, "
-                why += f"where this run has {ours.path} {ours.dtype}{ours.shape}"
-                raise StorageError(str(self._path(step)), why, fix=_SAME_RUN)
-        if len(wanted) != len(record.leaves):
-            why = f"it has {len(record.leaves)} arrays, where this run has {len(wanted)}"
-            raise StorageError(str(self._path(step)), why, fix=_SAME_RUN)
-        with self._damage(step):
-            there = file_digests(self._path(step))
-            for name, saved in record.files.items():
-                if there.get(name) != saved:
-                    raise ValueError(f"{name} is not what was saved")
-            state = ocp.load(self._path(step), like)
-            for found, saved in zip(digests(state), record.leaves, strict=True):
-                if found != saved:
-                    raise ValueError(f"{saved.path} is not what was saved")
+        state, record = snapshot.load(self._path(step), like=like)
         return Saved(step, state, record.extra)
 
     def newest(self, *, like: Callable[[int], TrainState]) -> Saved | None:
@@ -156,7 +118,7 @@ class Checkpoints:
         saved = None
         for step in sorted(self._found(), reverse=True):
             try:
-                self._record(step)
+                snapshot.read_record(self._path(step))  # before `like`: the step is none of ours?
                 saved = self.restore(step, like=like(step))
                 break
             except DamagedError as error:
@@ -172,7 +134,7 @@ class Checkpoints:
         return saved
 
     def _path(self, step: int) -> Path:
-        return self._directory.absolute() / str(step)  # Orbax refuses a relative one
+        return self._directory / str(step)
 
     def _found(self) -> list[int]:
         """Steps that have a directory with something in it, whole or not."""
@@ -180,23 +142,13 @@ class Checkpoints:
             return [
                 int(path.name)
                 for path in self._directory.iterdir()
-                if path.name.isdecimal() and path.is_dir() and any(path.iterdir())
+                if path.name.isdecimal() and str(int(path.name)) == path.name
+                if path.is_dir() and any(path.iterdir())
             ]
 
     def _strays(self) -> list[Path]:
-        known = {self._path(step).name for step in self._found()} | {".lock"}
+        known = {str(step) for step in self._found()} | {".lock"}
         return sorted(path for path in self._directory.iterdir() if path.name not in known)
-
-    def _record(self, step: int) -> Record:
-        path = self._path(step)
-        with self._damage(step):
-            record = unseal((path / DIGESTS).read_text())
-            if record.step != step:
-                raise ValueError(f"it is a copy of step {record.step}")
-        if record.schema > SCHEMA:
-            why = f"written by a newer mnistjax (schema {record.schema}, here {SCHEMA})"
-            raise StorageError(str(path), why, fix="update mnistjax")
-        return record
 
     def _superseded(self) -> list[int]:
         scored = [
@@ -219,21 +171,12 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=ignore_errors)
 
     @contextmanager
-    def _damage(self, step: int) -> Iterator[None]:
-        """Damage makes Orbax raise nearly anything: ValueError, KeyError, AttributeError, ..."""
-        try:
-            yield
-        except MemoryError:
-            raise
-        except Exception as error:
-            why = " ".join(str(error).split())[:200] or type(error).__name__
-            raise DamagedError(str(self._path(step)), why, fix=_BACKUP) from error
-
-    @contextmanager
     def _errors(self, *, needed: int | None = None) -> Iterator[None]:
-        """Whatever Orbax and the disk raise while writing becomes a `StorageError`."""
+        """Orbax raises nearly anything when it cannot write: ValueError, KeyError, OSError, ..."""
         try:
             yield
+        except StorageError:
+            raise
         except Exception as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             if needed is not None:
@@ -243,21 +186,3 @@ class Checkpoints:
 
 
 _FIX = "check that the disk has room and the directory may be written, or pass another --output"
-_SAME_RUN = "pass the flags that this run was made with"
-_BACKUP = "put the directory back from a copy, or start anew with another --output"
-
-
-@contextmanager
-def _without_orbax_log() -> Iterator[None]:
-    """Its threads log what they raise; the user gets one line, with the reason in it."""
-    log = logging.getLogger("absl")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
-
-
-def _nbytes(state: TrainState) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
