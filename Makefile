@@ -2,6 +2,7 @@
 #   make scratch    train the small CNN (ARGS="--epochs 2" passes flags on)
 #   make finetune   fine-tune a frozen VGG16 (ARGS as above)
 #   make test       lint, types, tests
+#   make soak       hundreds of kills, thousands of damaged checkpoints: docs/reliability.md
 #   make bench      how fast this machine is, against peers; make bench-peers first
 #   make bench-peers   PyTorch and TensorFlow in environments of their own, for benchmarks
 #   make bench-tpu     the TPU's compiler in an environment of its own; needs no TPU
@@ -12,7 +13,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch finetune test bench bench-peers bench-tpu format lock clean
+.PHONY: scratch finetune test soak bench bench-peers bench-tpu format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
@@ -25,6 +26,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest $(ARGS)
+
+soak: $(VENV)/.installed-test
+	$(BIN)/pytest -m soak -n 0 -s $(ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -43,7 +43,7 @@ class RunConfig(Config):
     resume: bool = False
     """Go on where the run in --output (default: the newest one) stopped."""
     keep: int = 2
-    """Newest checkpoints to keep, besides the best."""
+    """Newest checkpoints to keep, at least 2, besides the best."""
     platform: Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))] = None
     """Device kind; default: the best there is."""
     tensorboard: bool = False
@@ -55,10 +55,12 @@ class RunConfig(Config):
         """Raise `UsageError` for the first flag that cannot work."""
         UsageError.unless_in("--dataset", self.dataset, DATASETS)
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
-        for name in ("train_size", "epochs", "batch_size", "early_stopping", "keep"):
+        for name in ("train_size", "epochs", "batch_size", "early_stopping"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 _refuse(name, value, "must be at least 1")
+        if self.keep < 2:
+            _refuse("keep", self.keep, "a damaged checkpoint needs one before it", "2")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             _refuse("learning_rate", self.learning_rate, "must be a positive number", "0.001")
         if not 0 < self.validation < 1:
@@ -84,7 +86,7 @@ class RunConfig(Config):
         if self.resume and not has_run:
             fix = "pass the --output of an earlier run, or drop --resume"
             raise StorageError(f"--output {directory}", "there is no run to resume", fix=fix)
-        if not self.resume and directory.is_dir() and any(directory.iterdir()):
+        if not self.resume and directory.is_dir() and any(map(_counts, directory.iterdir())):
             fix = "add --resume to go on with it" if has_run else "pass an empty or new directory"
             raise StorageError(f"--output {directory}", "is not empty", fix=fix)
         parent = next(path for path in (directory, *directory.absolute().parents) if path.exists())
@@ -97,6 +99,11 @@ class RunConfig(Config):
         """Every flag as plain JSON."""
         pairs = dataclasses.asdict(self).items()
         return {name: str(value) if isinstance(value, Path) else value for name, value in pairs}
+
+
+def _counts(path: Path) -> bool:
+    """Whether it makes a directory used: a lock or a half-written file of a killed start do not."""
+    return not path.name.startswith(".") and path.suffix != ".part"
 
 
 def _refuse(name: str, value: object, why: str, good: str | None = "1") -> None:

@@ -13,7 +13,7 @@ import optax
 from rich.console import Console
 
 from experiments.config import RunConfig
-from experiments.resume import check_same_run, so_far
+from experiments.resume import check_same_run, made_with, refuse_lost_checkpoints, so_far
 from mnistjax.data.batches import (
     Batch,
     epoch_order,
@@ -31,6 +31,7 @@ from mnistjax.training.checkpoint import Checkpoints, abstract
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import EvalStep, make_eval_step
 from mnistjax.training.freeze import Mask
+from mnistjax.training.lock import hold
 from mnistjax.training.log import MetricsLog, best_epoch, by_loss
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
 from mnistjax.training.metrics import Metrics
@@ -82,10 +83,15 @@ def train_stages(
     `through` turns each batch into what the step takes, outside of it: a frozen part's features.
     A resumed run continues in the stage and at the step where it stopped.
     """
+    _make_directory(directory)
+    hold(directory)
     if config.resume:
         check_same_run(directory, settings)
-    _make_directory(directory)
-    write_json(directory / "config.json", settings)
+    elif (directory / "config.json").exists():  # another process was faster
+        fix = "pass another --output, or add --resume"
+        raise StorageError(f"--output {directory}", "has just been used", fix=fix)
+    else:  # first of all files: from now on a killed run can be resumed
+        write_json(directory / "config.json", settings | {"made_with": made_with()})
     steps = steps_per_epoch(len(train.labels), config.batch_size)
     epochs = stages[-1].until
     mesh = mesh_if_several()
@@ -95,16 +101,24 @@ def train_stages(
         return step_of(params, through(batch))
 
     def stage_that_made(step: int) -> int:
-        return next(i for i, stage in enumerate(stages) if step <= stage.until * steps)
+        made = (i for i, stage in enumerate(stages) if step <= stage.until * steps)
+        return next(made, len(stages) - 1)
+
+    def like(step: int) -> TrainState:
+        return abstract(init_state(params, stages[stage_that_made(step)].tx))
 
     with Checkpoints(directory / "checkpoints", keep=config.keep) as checkpoints:
-        step = checkpoints.steps[-1] if config.resume and checkpoints.steps else 0
-        current = stage_that_made(min(step, epochs * steps))
-        state = replicate(init_state(params, stages[current].tx), mesh)
-        begun = (Metrics.zero(), 0.0)
-        if step:
-            state, extra = checkpoints.restore(step, like=abstract(state))
-            begun = so_far(extra)
+        saved = checkpoints.newest(like=like)
+        if saved is None:
+            refuse_lost_checkpoints(directory)
+        step = saved.step if saved else 0
+        current = stage_that_made(step)
+        state = saved.state if saved else init_state(params, stages[current].tx)
+        state = replicate(state, mesh)
+        begun = so_far(saved.extra if saved else {})
+        checkpoints.check_room(state)
+        if config.resume:  # not before a whole checkpoint was found: damage leaves all as it is
+            write_json(directory / "config.json", settings | {"made_with": made_with()})
         display = TrainingDisplay(console, total=epochs * steps, epochs=epochs, quiet=config.quiet)
         log = MetricsLog(directory, upto=step, tensorboard=config.tensorboard)
         compile_seconds, finished = 0.0, False
@@ -144,13 +158,14 @@ def train_stages(
                         rate = speed.step()
                     elif isinstance(event, EpochEnd):
                         rate = len(train.labels) / event.train_seconds
-                        value = score(event.validation.loss, event.validation.accuracy)
-                        checkpoints.save(step, event.state, extra={}, score=value)
                         speed, state = _Speed(config.batch_size), event.state
                     else:
                         checkpoints.save(step, event.state, extra=_unfinished(event))
                         break
                     log.add(event, images_per_second=rate)
+                    if isinstance(event, EpochEnd):  # after its row: a kill between loses neither
+                        value = score(event.validation.loss, event.validation.accuracy)
+                        checkpoints.save(step, event.state, extra={}, score=value)
                     display.show(event, images_per_second=rate)
                     if isinstance(event, EpochEnd) and _patience_over(config, log.epochs, score):
                         finished = True
@@ -160,8 +175,7 @@ def train_stages(
             print(f"interrupted: step {step} is saved. Fix: {again} goes on", file=sys.stderr)
             return 128 + stop.number
         best = best_epoch(log.epochs, score)
-        like = abstract(init_state(params, stages[stage_that_made(best["step"])].tx))
-        chosen = checkpoints.restore(best["step"], like=like).state.params
+        chosen = checkpoints.restore(best["step"], like=like(best["step"])).state.params
     return Trained(replicate(chosen, mesh), eval_step, log.epochs, best, compile_seconds)
 
 

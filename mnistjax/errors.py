@@ -1,6 +1,7 @@
 """Every way a run can be refused: one line that says what to do, and an exit code."""
 
 import difflib
+import sys
 from collections.abc import Sequence
 
 
@@ -69,3 +70,8 @@ class NumericalError(MnistjaxError):
     """The loss stopped being a number."""
 
     exit_code = 6
+
+
+def warn(line: str) -> None:
+    """One line for the user on stderr: something was wrong, and the run goes on."""
+    print(f"warning: {line}", file=sys.stderr)

@@ -21,7 +21,7 @@ REFUSED = [
     ("--batch-size -1", 2, "--batch-size -1"),
     ("--batch-size 1.5", 2, "--batch-size"),
     ("--train-size 0", 2, "--train-size 0"),
-    ("--keep 0", 2, "--keep 0"),
+    ("--keep 1", 2, "pass --keep 2"),
     ("--early-stopping 0", 2, "--early-stopping 0"),
     ("--learning-rate nan", 2, "positive number"),
     ("--learning-rate inf", 2, "positive number"),
@@ -148,3 +148,9 @@ def test_help_names_every_flag():
     assert "python -m experiments.scratch" in help_
     for name in ScratchConfig.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in help_
+
+
+def test_what_a_killed_start_leaves_does_not_make_a_directory_used(tmp_path):
+    for name in (".lock", ".probe", "config.json.part"):
+        (tmp_path / name).touch()
+    assert RunConfig(output=tmp_path).run_directory("scratch") == tmp_path

@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
-from mnistjax.errors import UsageError
+from mnistjax.errors import StorageError, UsageError
 from mnistjax.training import log as log_module
 from mnistjax.training.log import MetricsLog, best_epoch, by_accuracy, read_rows
 from mnistjax.training.loop import EpochEnd, StepEnd
@@ -46,6 +47,56 @@ def test_a_torn_last_line_is_ignored_wherever_it_was_torn(tmp_path):
     for cut in range(len(whole)):
         path.write_text(whole[:cut])
         assert [row["step"] for row in read_rows(path)] in ([], [1], [1, 2])
+
+
+def test_resuming_mends_a_torn_log_wherever_it_was_torn(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(tmp_path) as log:
+        write(log, [1, 2, 3, 4])
+    whole = path.read_bytes()
+    saved_at = whole.index(b"\n", whole.index(b"\n") + 1)  # the checkpoint came after step 2
+    for cut in range(saved_at, len(whole)):
+        path.write_bytes(whole[:cut])
+        with MetricsLog(tmp_path, upto=2) as log:
+            write(log, [3, 4])
+        assert path.read_bytes() == whole
+
+
+def test_rows_lost_before_the_checkpoint_are_told(tmp_path, capsys):
+    with MetricsLog(tmp_path) as log:
+        write(log, [1, 2, 3, 4])
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"step": 3', b'"step"\xff 3'))
+    with MetricsLog(tmp_path, upto=4):
+        pass
+    assert "rows of steps 3 to 4 are lost" in capsys.readouterr().err
+
+
+def test_a_kill_while_resuming_loses_no_row(tmp_path, monkeypatch):
+    with MetricsLog(tmp_path) as log:
+        write(log, [1, 2])
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        MetricsLog(tmp_path, upto=2)
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_log_that_cannot_be_written_is_told_once(tmp_path, capsys):
+    with MetricsLog(tmp_path) as log:
+        write(log, [1])
+        assert log._file
+        log._file.close()
+        log._file = Path("/dev/full").open("w")  # noqa: SIM115
+        write(log, [2, 3])
+    assert [row["step"] for row in log.rows] == [1, 2, 3]
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "No space left on device" in err
+
+
+def test_without_an_epoch_there_is_no_best():
+    with pytest.raises(StorageError, match="Fix: "):
+        best_epoch([])
 
 
 def test_best_is_the_lowest_validation_loss():

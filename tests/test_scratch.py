@@ -59,14 +59,6 @@ def test_twice_gives_the_same_bits(whole, tmp_path):
     assert summary(tmp_path / "again")["params_sha256"] == summary(whole)["params_sha256"]
 
 
-def test_extended_equals_trained_at_once(whole, tmp_path):
-    assert scratch(tmp_path / "run", "--epochs", "2", "--quiet") == 0
-    assert scratch(tmp_path / "run", "--epochs", "3", "--resume", "--quiet") == 0
-    assert summary(tmp_path / "run")["params_sha256"] == summary(whole)["params_sha256"]
-    rows = [read_rows(run / "metrics.jsonl") for run in (tmp_path / "run", whole)]
-    assert without_times(rows[0]) == without_times(rows[1])
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from mnistjax.training.storage import write_whole
+
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` through a temporary file, so that a kill leaves the old or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2) + "\n")
-    part.replace(path)
+    """Write `value`, whole or not at all."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def params_sha256(params: Any) -> str:

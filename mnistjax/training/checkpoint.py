@@ -1,36 +1,43 @@
-"""Checkpoints by Orbax (v1 API), wrapped here alone: 1.0 renames it, and digests will live here."""
+"""The checkpoints of a run: which there are, which are whole, which are kept.
 
+Orbax's own manager takes any directory with a number for a checkpoint, reads scores from files
+that may be damaged, and skips saves without an error. So this is decided here, from records that
+carry digests.
+"""
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import jax
-from orbax.checkpoint import v1 as ocp
-
-from mnistjax.errors import StorageError
+from mnistjax.errors import StorageError, warn
+from mnistjax.training import snapshot
+from mnistjax.training.digest import Record, seal
+from mnistjax.training.snapshot import UNFINISHED, DamagedError, abstract
 from mnistjax.training.state import TrainState
+from mnistjax.training.storage import keep as keep_on_disk
 
-_policies = ocp.training.preservation_policies
+__all__ = ["Checkpoints", "Saved", "abstract"]
+
+ROOM = 3  # times the state: the new one, while two are kept
 
 
 class Saved(NamedTuple):
-    """A restored checkpoint: the state and the plain JSON saved beside it."""
+    """A restored checkpoint: its step, the state, and the plain JSON saved beside it."""
 
+    step: int
     state: TrainState
     extra: dict[str, Any]
 
 
-def abstract(state: TrainState) -> TrainState:
-    """Shapes, dtypes and devices of `state` without its data: outlives the donated arrays."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
-    )
-
-
 class Checkpoints:
-    """The checkpoints of one run: the newest `keep` and the best by `score`.
+    """The checkpoints of one run: the newest `keep`, at least two, and the best by `score`.
 
-    A context manager; leaving it waits for the disk. Raises `StorageError` for what cannot be
-    written or read.
+    Enter it to write, one process at a time (`mnistjax.training.lock.hold`): entering and leaving
+    remove what unfinished saves have left. Raises `StorageError` for what cannot be written, and
+    for what cannot be read or is not, bit for bit, what was saved.
 
     >>> import tempfile, optax, jax.numpy as jnp
     >>> from mnistjax.training.state import init_state
@@ -42,75 +49,140 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, *, keep: int = 2) -> None:
-        policy: Any = _policies.AnyPreservationPolicy(
-            [
-                _policies.LatestN(keep),
-                _policies.BestN(
-                    get_metric_fn=lambda metrics: metrics["score"],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
-        self._directory = directory
-        with _storage_errors(directory):
-            self._checkpointer = ocp.training.Checkpointer(
-                str(directory.absolute()), preservation_policy=policy, cleanup_tmp_directories=True
-            )
+        if keep < 2:
+            raise ValueError(f"keep={keep}: a damaged newest checkpoint needs one before it")
+        self._directory, self._keep = directory.absolute(), keep  # Orbax refuses a relative path
+        self._records: dict[int, Record] = {}
+        with self._errors():
+            directory.mkdir(parents=True, exist_ok=True)
+        for step in self._found():
+            with suppress(StorageError):  # told by `newest`
+                self._records[step] = snapshot.read_record(self._path(step))
 
     def __enter__(self) -> "Checkpoints":
+        with self._errors():
+            self._clear()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _storage_errors(self._directory):
-            self._checkpointer.close()
+        self._clear(ignore_errors=True)
 
     @property
     def steps(self) -> list[int]:
-        """Steps that can be restored, oldest first."""
-        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+        """Steps whose record is whole, oldest first; damaged arrays show when restored."""
+        return sorted(self._records)
+
+    def check_room(self, state: TrainState) -> None:
+        """Raise `StorageError` if the disk cannot take the checkpoints of `state`."""
+        needed = ROOM * snapshot.nbytes(state)
+        with self._errors():
+            free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            why = f"checkpoints need {needed:,} bytes, {free:,} are free"
+            raise StorageError(str(self._directory), why, fix=_FIX)
 
     def save(
         self, step: int, state: TrainState, *, extra: dict[str, Any], score: float | None = None
     ) -> None:
-        """Write `state` at `step` and wait for it; a state with a higher `score` is kept longer.
+        """Write `state` at `step`; when this returns it is on disk, with digests read back.
 
-        Equal scores: the later is kept. An existing checkpoint of the step is replaced.
+        A state with a higher `score` is kept longer; of equal scores the later. A checkpoint of
+        the same step is replaced.
         """
-        metrics: Any = None if score is None else {"score": score}
-        with _storage_errors(self._directory):
-            saved = self._checkpointer.save(
-                step,
-                state,
-                metrics=metrics,
-                custom_metadata=extra,
-                force=True,
-                overwrite=step in self.steps,
-            )
-        if not saved:
-            raise StorageError(f"{self._directory}", f"step {step} was not saved", fix=_FIX)
+        path = self._path(step)
+        part = path.with_name(f"{step}{UNFINISHED}")
+        with self._errors(needed=snapshot.nbytes(state)):
+            record = snapshot.write(part, step, state, extra=extra, score=score)
+            if path.exists():
+                self._discard(step)
+            part.rename(path)
+            keep_on_disk(self._directory)
+            if seal(snapshot.read_record(path)) != seal(record):
+                raise ValueError(f"{path} was not saved")
+            self._records[step] = record
+            for old in self._superseded():
+                self._discard(old)
 
     def restore(self, step: int, *, like: TrainState) -> Saved:
         """The checkpoint of `step`, laid out on the devices as `like` (from `abstract`) says."""
-        with _storage_errors(self._directory):
-            state = self._checkpointer.load(step, like)
-            extra = self._checkpointer.metadata(step).custom_metadata
-        return Saved(state, cast(dict[str, Any], extra or {}))
+        state, record = snapshot.load(self._path(step), like=like)
+        return Saved(step, state, record.extra)
+
+    def newest(self, *, like: Callable[[int], TrainState]) -> Saved | None:
+        """The newest checkpoint that is whole, with one warning about what it had to pass over.
+
+        `like` gives the layout of a step. None where no checkpoint ever was; a `StorageError`,
+        and nothing touched, where all are damaged or one is of a newer version.
+        """
+        damaged: list[DamagedError] = []
+        saved = None
+        for step in sorted(self._found(), reverse=True):
+            try:
+                snapshot.read_record(self._path(step))  # before `like`: the step is none of ours?
+                saved = self.restore(step, like=like(step))
+                break
+            except DamagedError as error:
+                damaged.append(error)
+                self._records.pop(step, None)
+        if damaged and saved is None:
+            raise damaged[0]
+        passed = [f"{error.what} is damaged ({error.why})" for error in damaged]
+        passed += [f"{path} is no checkpoint" for path in self._strays()]
+        if passed:
+            going_on = f"going on from step {saved.step}" if saved else "starting at step 0"
+            warn(f"{'; '.join(passed)}: {going_on}")
+        return saved
+
+    def _path(self, step: int) -> Path:
+        return self._directory / str(step)
+
+    def _found(self) -> list[int]:
+        """Steps that have a directory with something in it, whole or not."""
+        with self._errors():
+            return [
+                int(path.name)
+                for path in self._directory.iterdir()
+                if path.name.isdecimal() and str(int(path.name)) == path.name
+                if path.is_dir() and any(path.iterdir())
+            ]
+
+    def _strays(self) -> list[Path]:
+        known = {str(step) for step in self._found()} | {".lock"}
+        return sorted(path for path in self._directory.iterdir() if path.name not in known)
+
+    def _superseded(self) -> list[int]:
+        scored = [
+            (record.score, step)
+            for step, record in self._records.items()
+            if record.score is not None and not math.isnan(record.score)
+        ]
+        best = {max(scored)[1]} if scored else set()
+        return [step for step in self.steps[: -self._keep] if step not in best]
+
+    def _discard(self, step: int) -> None:
+        """Out of sight by one rename first: half of a checkpoint is never taken for one."""
+        gone = self._path(step).with_name(f"{step}.old{UNFINISHED}")
+        self._path(step).rename(gone)
+        self._records.pop(step, None)
+        shutil.rmtree(gone)
+
+    def _clear(self, *, ignore_errors: bool = False) -> None:
+        for path in self._directory.glob(f"*{UNFINISHED}*"):
+            shutil.rmtree(path, ignore_errors=ignore_errors)
+
+    @contextmanager
+    def _errors(self, *, needed: int | None = None) -> Iterator[None]:
+        """Orbax raises nearly anything when it cannot write: ValueError, KeyError, OSError, ..."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if needed is not None:
+                free = shutil.disk_usage(self._directory).free
+                why += f" ({needed:,} bytes needed, {free:,} free)"
+            raise StorageError(str(self._directory), why, fix=_FIX) from error
 
 
 _FIX = "check that the disk has room and the directory may be written, or pass another --output"
-
-
-class _storage_errors:
-    """Whatever Orbax raises (ValueError, KeyError, OSError, ...) becomes a `StorageError`."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, StorageError):
-            why = f"{type(error).__name__}: {error}"
-            raise StorageError(str(self._directory), why[:300], fix=_FIX) from error

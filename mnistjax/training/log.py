@@ -1,12 +1,15 @@
 """metrics.jsonl: one JSON object per line, for steps and for epochs; TensorBoard on request."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from mnistjax.errors import UsageError
+from mnistjax.errors import StorageError, UsageError, warn
 from mnistjax.training.loop import EpochEnd, StepEnd
+from mnistjax.training.storage import write_whole
 
 
 class MetricsLog:
@@ -20,8 +23,13 @@ class MetricsLog:
         self._path = directory / "metrics.jsonl"
         self._writer = _tensorboard_writer(directory) if tensorboard else None
         self.rows = [row for row in read_rows(self._path) if row["step"] <= upto]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        self._file = self._path.open("a")
+        if upto and (not self.rows or self.rows[-1]["step"] < upto):
+            last = self.rows[-1]["step"] if self.rows else 0
+            warn(f"{self._path}: is damaged; rows of steps {last + 1} to {upto} are lost")
+        self._file: TextIO | None = None
+        with self._never_fatal():
+            write_whole(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            self._file = self._path.open("a")
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -29,7 +37,10 @@ class MetricsLog:
         return [row for row in self.rows if row["kind"] == "epoch"]
 
     def add(self, event: StepEnd | EpochEnd, *, images_per_second: float) -> None:
-        """Write the row of `event`; it is on disk when this returns."""
+        """Write the row of `event`; a kill of this process cannot take it back.
+
+        What cannot be written is told once; training goes on.
+        """
         row: dict[str, Any] = {"kind": "step", "step": event.step, "epoch": event.epoch}
         if isinstance(event, EpochEnd):
             row |= {"kind": "epoch"}
@@ -40,19 +51,36 @@ class MetricsLog:
             row |= {"loss": event.metrics.loss, "accuracy": event.metrics.accuracy}
         row |= {"images_per_second": images_per_second}
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        if self._writer is not None:
-            for name in row.keys() - {"kind", "step", "epoch"}:
-                self._writer.add_scalar(f"{row['kind']}/{name}", row[name], event.step)
+        with self._never_fatal():
+            if self._file is not None:
+                self._file.write(json.dumps(row) + "\n")
+                self._file.flush()
+                if isinstance(event, EpochEnd):  # before its checkpoint: power may fail, too
+                    os.fsync(self._file.fileno())
+            if self._writer is not None:
+                for name in row.keys() - {"kind", "step", "epoch"}:
+                    self._writer.add_scalar(f"{row['kind']}/{name}", row[name], event.step)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        with self._never_fatal():
+            for file in (self._file, self._writer):
+                if file is not None:
+                    file.close()
+
+    @contextmanager
+    def _never_fatal(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            why = error.strerror or error
+            warn(f"{self._path}: {why}; no more rows are written, training goes on")
+            file, self._file, self._writer = self._file, None, None
+            if file is not None:
+                with suppress(OSError):  # closing tries to write again
+                    file.close()
 
 
 def by_loss(loss: float, accuracy: float) -> float:
@@ -70,20 +98,26 @@ def best_epoch(
 ) -> dict[str, Any]:
     """The epoch row with the best validation; of equals the later, as checkpoints keep it.
 
+    Raises `StorageError` where there is none: a damaged metrics.jsonl.
+
     >>> rows = [{"epoch": n, "val_loss": 0.2, "val_accuracy": 0.9} for n in (1, 2)]
     >>> best_epoch(rows)["epoch"]
     2
     """
+    if not epochs:
+        fix = "start anew with another --output"
+        raise StorageError("metrics.jsonl", "has no row of an epoch left", fix=fix)
     return max(reversed(epochs), key=lambda row: score(row["val_loss"], row["val_accuracy"]))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All whole rows of a metrics.jsonl; a line torn by a kill ends them."""
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+            rows.append(row | {"step": int(row["step"]), "kind": str(row["kind"])})
+        except (ValueError, TypeError, KeyError):
             break
     return rows
 

@@ -1,5 +1,6 @@
-"""A disk may refuse, which becomes an error with a name, and be shared, which takes a lock."""
+"""A disk may refuse, lose what it has not been asked to keep, and be shared, which takes a lock."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,3 +54,24 @@ def storage_errors(path: Path) -> Iterator[None]:
         why = f"{type(error).__name__}: {error.strerror or error}"
         fix = "check that the disk has room and may be written, or pass --no-cache-features"
         raise StorageError(str(path), why, fix=fix) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a kill or a full disk leaves the old file or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    keep(part)
+    part.replace(path)
+    keep(path.parent)
+
+
+def keep(*paths: Path) -> None:
+    """Wait until files and directories are on the disk, not only on their way."""
+    if os.name != "posix":  # Windows opens no directory
+        return
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,127 @@
+"""One saved state in a directory: Orbax (v1 API, wrapped here alone) and the digests beside it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from mnistjax.errors import StorageError
+from mnistjax.training.digest import (
+    SCHEMA,
+    Leaf,
+    Record,
+    digests,
+    file_digests,
+    layout,
+    seal,
+    unseal,
+)
+from mnistjax.training.state import TrainState
+from mnistjax.training.storage import keep
+
+DIGESTS = "digests.json"
+UNFINISHED = ".unfinished"  # in the name of what is being written or deleted
+
+
+class DamagedError(StorageError):
+    """A saved state is not what was saved."""
+
+
+def abstract(state: TrainState) -> TrainState:
+    """Shapes, dtypes and devices of `state` without its data: outlives the donated arrays."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
+    )
+
+
+def write(
+    directory: Path, step: int, state: TrainState, *, extra: dict[str, Any], score: float | None
+) -> Record:
+    """Write `state` to a new `directory`, on disk with its digests when this returns.
+
+    Whatever Orbax and the disk raise comes out as it is.
+    """
+    record = Record(SCHEMA, step, score, extra, digests(state), {})
+    with _without_orbax_log():
+        ocp.save(str(directory), state, overwrite=True)
+    record = record._replace(files=file_digests(directory))
+    (directory / DIGESTS).write_text(seal(record))
+    keep(*directory.rglob("*"), directory)
+    return record
+
+
+def read_record(directory: Path) -> Record:
+    """What was saved in `directory`; raise `DamagedError` if that cannot be told for sure.
+
+    A record of a newer schema is a plain `StorageError`.
+    """
+    try:
+        record = unseal((directory / DIGESTS).read_text())
+        if str(record.step) != directory.name:
+            raise ValueError(f"it is a copy of step {record.step}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(directory, str(error)) from error
+    if record.schema > SCHEMA:
+        why = f"written by a newer mnistjax (schema {record.schema}, here {SCHEMA})"
+        raise StorageError(str(directory), why, fix="update mnistjax")
+    return record
+
+
+def load(directory: Path, *, like: TrainState) -> tuple[TrainState, Record]:
+    """The state in `directory`, laid out on the devices as `like` (from `abstract`) says.
+
+    Raises `StorageError` if it is the state of another model, `DamagedError` if it is damaged.
+    """
+    record = read_record(directory)
+    _compare_layouts(directory, record.leaves, layout(like))
+    try:
+        there = file_digests(directory)
+    except OSError as error:
+        raise _damaged(directory, str(error)) from error
+    for name, digest in record.files.items():
+        if there.get(name) != digest:
+            raise _damaged(directory, f"{name} is not what was saved")
+    state = ocp.load(str(directory), like)
+    for found, saved in zip(digests(state), record.leaves, strict=True):
+        if found != saved:
+            raise _damaged(directory, f"{saved.path} is not what was saved")
+    return state, record
+
+
+def nbytes(state: TrainState) -> int:
+    """Bytes of all arrays of `state`."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+def _compare_layouts(directory: Path, saved: list[Leaf], wanted: list[Leaf]) -> None:
+    """Orbax itself casts dtypes without a word."""
+    fix = "pass the flags that this run was made with"
+    for theirs, ours in zip(saved, wanted, strict=False):
+        if ours != theirs._replace(sha256=""):
+            why = f"{theirs.path} is {theirs.dtype}{theirs.shape}, "
+            why += f"where this run has {ours.path} {ours.dtype}{ours.shape}"
+            raise StorageError(str(directory), why, fix=fix)
+    if len(saved) != len(wanted):
+        why = f"it has {len(saved)} arrays, where this run has {len(wanted)}"
+        raise StorageError(str(directory), why, fix=fix)
+
+
+def _damaged(directory: Path, why: str) -> DamagedError:
+    fix = "put the directory back from a copy, or start anew with another --output"
+    return DamagedError(str(directory), why, fix=fix)
+
+
+@contextmanager
+def _without_orbax_log() -> Iterator[None]:
+    """Its threads log what they raise; the user gets one line, with the reason in it."""
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
