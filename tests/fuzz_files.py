@@ -35,6 +35,7 @@ from mnistjax.weights.write import read_safetensors, write_safetensors
 
 MEMORY = 200 * 2**20
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 4, 4)).astype(np.uint8)
+SETTINGS = {"batch_size": 128, "seed": 0, "dataset_sha256": "ab" * 32}
 PHOTO = np.kron(PIXELS[:3], np.ones((1, 4, 4), np.uint8)).transpose(1, 2, 0)
 
 
@@ -67,6 +68,30 @@ def safetensors() -> bytes:
 def read_photo(path: Path) -> np.ndarray:
     with warnings.catch_warnings(action="ignore"):  # Pillow's, of metadata that nobody reads
         return read_image(path, size=16, color=True)
+
+
+def rows() -> bytes:
+    """A metrics.jsonl as `MetricsLog` writes it."""
+    lines = [{"kind": "step", "step": n, "epoch": 1, "loss": 0.5} for n in range(1, 6)]
+    lines.append({"kind": "epoch", "step": 5, "epoch": 1, "val_loss": 0.25})
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def read_log(path: Path) -> list[Any]:
+    from mnistjax.training.log import read_rows  # jax: seconds that other kinds need not wait
+
+    return read_rows(path)
+
+
+def usable(got: list[Any]) -> bool:
+    """A changed number is a number; what `MetricsLog` asks of a row has to be there."""
+    return all(isinstance(row["step"], int) and isinstance(row["kind"], str) for row in got)
+
+
+def read_settings(path: Path) -> None:
+    from experiments.resume import check_same_run
+
+    check_same_run(path.parent, SETTINGS)
 
 
 def same_tensors(reading: Any) -> bool:
@@ -108,6 +133,13 @@ READERS = {
     ),
     "safetensors": Kind(
         "x.safetensors", safetensors, lambda path: read_safetensors(path, TINY), same_tensors
+    ),
+    "metrics.jsonl": Kind("metrics.jsonl", rows, read_log, usable),
+    "config.json": Kind(
+        "config.json",
+        lambda: json.dumps(SETTINGS, indent=2).encode(),
+        read_settings,
+        lambda got: got is None,
     ),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COUNTS = {"idx": 20_000, "idx.gz": 20_000, "png": 2000, "jpeg": 2000, "safetensors": 2000}
+COUNTS = {"idx": 8000, "idx.gz": 8000, "png": 2000, "jpeg": 2000, "safetensors": 2000}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from mnistjax import cli
 
 def main(config):
-    for n in range(20_000):
+    for n in range(4000):
         Console().print(f"{n} é ·", highlight=False)
     print("the end", file=sys.stderr)
     return 6
@@ -43,9 +43,9 @@ def shell(command, **environment):
         ("| head -1", {}, "0 é ·\n", "the end\n"),
         ("> /dev/full", {}, "", "the end\n"),
         (">&-", {}, "", "the end\n"),
-        ("2> /dev/full | tail -1", {}, "19999 é ·\n", ""),
-        ("| tail -1", {"PYTHONIOENCODING": "ascii"}, "19999 ? ?\n", "the end\n"),
-        ("| tail -1", {"LC_ALL": "C"}, "19999 é ·\n", "the end\n"),
+        ("2> /dev/full | tail -1", {}, "3999 é ·\n", ""),
+        ("| tail -1", {"PYTHONIOENCODING": "ascii"}, "3999 ? ?\n", "the end\n"),
+        ("| tail -1", {"LC_ALL": "C"}, "3999 é ·\n", "the end\n"),
     ],
 )
 def test_what_cannot_be_said_is_dropped_and_the_exit_code_stays(command, environment, out, err):
