@@ -14,7 +14,7 @@ from mnistjax.training.checkpoint import Checkpoints
 from mnistjax.training.evaluate import evaluate, make_eval_step
 from mnistjax.training.finite import check_finite
 from mnistjax.training.freeze import freeze_mask
-from mnistjax.training.loop import fit
+from mnistjax.training.loop import StepEnd, fit
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_train_step
 
@@ -67,7 +67,8 @@ def test_a_state_that_is_not_finite_is_in_no_event(tx, scale, says):
         "seed": 0,
     }
     events = fit(init_state({"kernel": jnp.zeros((2, 2))}, tx), **arguments)
-    assert np.isfinite(next(events).metrics.loss)
+    first = next(events)
+    assert isinstance(first, StepEnd) and np.isfinite(first.metrics.loss)
     with pytest.raises(NumericalError, match=f"^state after step 1: {says} is not finite"):
         next(events)
 

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 
 from experiments import train as train_module
 from experiments.config import RunConfig
-from experiments.train import Stage, train_stages
+from experiments.train import Stage, Trained, train_stages
 from mnistjax.data.dataset import Split
 from mnistjax.report.files import params_sha256
 from mnistjax.training.checkpoint import Checkpoints
@@ -67,7 +69,7 @@ def whole(tmp_path_factory):
 class Once:
     """Calls `fn`, and at its call number `at` sends this process a signal first."""
 
-    def __init__(self, fn, number, at):
+    def __init__(self, fn: Callable[..., Any], number: int, at: int) -> None:
         self.fn, self.number, self.at, self.calls = fn, number, at, 0
 
     def __call__(self, *arguments, **named):
@@ -92,7 +94,7 @@ def plant(monkeypatch, phase, number, at):
     if phase == "compile":
         monkeypatch.setattr(train_module, "compile_for", Once(compile_for, number, at))
     if phase == "step":
-        steps = Once(None, number, at)
+        steps = Once(compile_for, number, at)
 
         def compiled(*arguments):
             steps.fn, seconds = compile_for(*arguments)
@@ -138,6 +140,7 @@ def test_it_stops_at_once_saves_once_and_goes_on_to_the_same_bits(
     assert saves == [*epochs, stops_after]
 
     trained, rows = run(tmp_path, resume=True), rows_of(tmp_path)
+    assert isinstance(trained, Trained)
     assert params_sha256(trained.params) == params_sha256(whole[0].params)
     assert rows == whole[1]
 

@@ -7,9 +7,9 @@ then the values.
 
 import gzip
 import hashlib
+import io
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -79,7 +79,7 @@ def read_idx(path: Path, *, ndim: int) -> tuple[UInt8[np.ndarray, "..."], str]:
     return np.frombuffer(body, np.uint8).reshape(shape), digest.hexdigest()
 
 
-def _read_up_to(file: IO[bytes], size: int) -> bytearray:
+def _read_up_to(file: io.BufferedIOBase, size: int) -> bytearray:
     """At most `size` bytes, piece by piece: `read(size)` would reserve them for an empty file."""
     body = bytearray()
     while piece := file.read(min(size - len(body), 2**20)):
