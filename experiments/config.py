@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class RunConfig(Config):
     """Go on where the run in --output (default: the newest one) stopped."""
     keep: int = 2
     """Newest checkpoints to keep, at least 2, besides the best."""
+    deterministic: bool = False
+    """On a GPU: the same bits in every run, at some speed. A CPU gives them anyway."""
     platform: Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))] = None
     """Device kind; default: the best there is."""
     tensorboard: bool = False
@@ -67,6 +70,9 @@ class RunConfig(Config):
             _refuse("validation", self.validation, "must lie between 0 and 1", "0.1")
         if not 0 <= self.seed < 2**32:  # jax wraps a larger seed without a word
             _refuse("seed", self.seed, "must lie in 0..4294967295", "0")
+        for name in ("data_dir", "output"):
+            if (path := getattr(self, name)) is not None:
+                check_path(name, path)
         if self.dataset == "folder" and self.data_dir is None:
             _refuse("dataset", "folder", "needs --data-dir", "folder --data-dir DIR")
         if self.dataset == "digits" and self.data_dir is not None:
@@ -104,6 +110,14 @@ class RunConfig(Config):
 def _counts(path: Path) -> bool:
     """Whether it makes a directory used: a lock or a half-written file of a killed start do not."""
     return not path.name.startswith(".") and path.suffix != ".part"
+
+
+def check_path(name: str, path: Path) -> None:
+    """Raise `UsageError` for a path that no file system has."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in str(path)):
+        _refuse(name, ascii(str(path)), "holds a control character", "DIR")
+    if max((len(os.fsencode(part)) for part in path.parts), default=0) > 255:
+        _refuse(name, f"{str(path)[:40]}...", "holds a name of more than 255 bytes", "DIR")
 
 
 def _refuse(name: str, value: object, why: str, good: str | None = "1") -> None:

@@ -1,5 +1,6 @@
 """The frozen part of a fine-tuning: its features from the cache, or computed batch by batch."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from experiments.train import console
 from mnistjax.data.batches import Batch
 from mnistjax.data.cache import cache_dir
 from mnistjax.data.dataset import Split
+from mnistjax.errors import StorageError
 from mnistjax.models.frozen import make_frozen
 from mnistjax.report.files import params_sha256
 from mnistjax.training.features import Stopped, TooLarge, cached_features, features_key
@@ -54,6 +56,10 @@ def frozen_features(
     def through(batch: Batch) -> Batch:
         return batch._replace(images=compute(batch.images))
 
+    def uncached(why: str) -> Features:
+        say_loudly(config, f"{why}: not cached")
+        return Features(splits, through, {"used": False, "why": why})
+
     if not config.cache_features:
         return Features(splits, through, {"used": False})
     # Of the weights' contents: random ones have no file whose digest could stand for them.
@@ -67,26 +73,28 @@ def frozen_features(
     done, facts = [], {"used": True, "rows": 0, "computed": 0, "seconds": 0.0, "bytes": 0}
     with StopSignals() as stop:
         for split in splits:
-            got = cached_features(
-                compute,
-                split.images,
-                key=features_key(**shared, images=split.images_sha256()),
-                directory=cache_dir() / "features",
-                batch_size=min(BATCH, len(split.images)),
-                limit_bytes=limit,
-                quiet=config.quiet,
-                console=console,
-                should_stop=lambda: stop.requested,
-            )
+            try:
+                got = cached_features(
+                    compute,
+                    split.images,
+                    key=features_key(**shared, images=split.images_sha256()),
+                    directory=cache_dir() / "features",
+                    batch_size=min(BATCH, len(split.images)),
+                    limit_bytes=limit,
+                    quiet=config.quiet,
+                    console=console,
+                    should_stop=lambda: stop.requested,
+                )
+            except StorageError as error:  # a cache is no reason not to train
+                return uncached(f"{error.what}: {error.why}")
             if isinstance(got, TooLarge):
                 need = f"features take {got.needed_bytes / 2**30:.1f} GiB"
-                why = f"{need}, more than --cache-limit {config.cache_limit:g}: not cached"
-                say_loudly(config, why)
-                return Features(splits, through, {"used": False, "why": why})
-            if isinstance(got, Stopped):
-                assert stop.number is not None
-                print(f"interrupted: features of {got.rows:,} images are kept. Fix: run it again")
-                return 128 + stop.number
+                return uncached(f"{need}, more than --cache-limit {config.cache_limit:g}")
+            if isinstance(got, Stopped) or stop.number is not None:
+                rows = got.rows if isinstance(got, Stopped) else len(got.features)
+                why = f"interrupted: features of {rows:,} images are kept. Fix: run it again"
+                print(why, file=sys.stderr)
+                return 128 + (stop.number or 0)
             done.append(Split(got.features, split.labels))
             facts["rows"] += len(got.features)
             facts["computed"] += got.computed

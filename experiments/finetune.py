@@ -10,11 +10,12 @@ MNIST, ImageNet weights of blocks 1-3, all defaults: 99.57 +- 0.06 % on the 10,0
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
 
-from experiments.config import RunConfig
+from experiments.config import RunConfig, check_path
 from experiments.recipe import check_blocks, parse_stages
 from mnistjax import cli
 from mnistjax.errors import UsageError
@@ -99,6 +100,7 @@ class FinetuneConfig(RunConfig):
         UsageError.unless_in("--head", self.head, ("flatten", "gap"))
         if "." not in self.weights and "/" not in self.weights:
             UsageError.unless_in("--weights", self.weights, ("auto", "imagenet", "random"))
+        check_path("weights", Path(self.weights))
         for name in ("weight_decay", "label_smoothing"):
             if not 0 <= getattr(self.recipe, name) < 1:
                 flag = f"--{name.replace('_', '-')}"

@@ -15,7 +15,7 @@ from mnistjax.training.metrics import Metrics
 # Flags that do not change what the next step computes.
 FREE = {"epochs", "early_stopping", "keep", "resume", "output", "platform", "tensorboard"}
 FREE |= {"debug", "quiet", "dataset", "data_dir", "allow_unverified_data"}
-FREE |= {"weights", "cache_features", "cache_limit"}
+FREE |= {"weights", "cache_features", "cache_limit", "deterministic"}
 # Digests of what came by these flags: a path may change, what lies there may not.
 DIGESTS = {"dataset_sha256": ("dataset", "data_dir"), "weights_sha256": ("weights",)}
 

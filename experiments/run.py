@@ -1,5 +1,6 @@
 """What every experiment does around its training: device, data, splits, the banner, the report."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,19 @@ MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 500, 5, 50
 
 def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -> Dataset:
     """Choose the devices and load the data the flags ask for; a fallback is said loudly."""
+    if config.deterministic:  # read when the device is chosen, below
+        flags = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
+        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     if config.platform:
         jax.config.update("jax_platforms", config.platform)
     try:
         jax.devices()
     except RuntimeError as error:
         fix = "pass --platform cpu, or install the extra for that device (cuda, tpu)"
-        raise UsageError(f"--platform {config.platform}", "no such device", fix=fix) from error
+        what = f"--platform {config.platform}"
+        if config.platform is None:
+            what, fix = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}", "unset it, or set cpu"
+        raise UsageError(what, f"no such device ({error})", fix=fix) from error
     check_divides(config.batch_size, jax.local_device_count(), what="--batch-size")
     data = load_dataset(
         config.dataset,
@@ -146,7 +153,8 @@ def finish(
     console.print(
         f"test accuracy [bold]{metrics.accuracy:.2%}[/]"
         f" ({metrics.count - metrics.correct} wrong of {metrics.count:,})"
-        f" on {data.name} · {summary['train_seconds']:.0f} s of training · report {report}",
+        f" on {data.name} · {summary['train_seconds']:.0f} s of training"
+        f" · parameters {summary['params_sha256'][:12]} · report {report}",
         highlight=False,
     )
     return 0

@@ -13,6 +13,7 @@ import optax
 from rich.console import Console
 
 from experiments.config import RunConfig
+from experiments.diverged import explained
 from experiments.resume import check_same_run, made_with, refuse_lost_checkpoints, so_far
 from mnistjax.data.batches import (
     Batch,
@@ -122,9 +123,10 @@ def train_stages(
         display = TrainingDisplay(console, total=epochs * steps, epochs=epochs, quiet=config.quiet)
         log = MetricsLog(directory, upto=step, tensorboard=config.tensorboard)
         compile_seconds, finished = 0.0, False
-        with log, StopSignals() as stop, display:
+        with log, StopSignals() as stop, display, explained(config, checkpoints):
             for number, stage in enumerate(stages):
-                if finished or stop.requested or step >= stage.until * steps:
+                done = step >= stage.until * steps and not begun[0].count  # and evaluated
+                if finished or stop.requested or number < current or done:
                     continue
                 if number != current:
                     state = replicate(_enter(stage, state, config), mesh)

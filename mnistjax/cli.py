@@ -5,6 +5,7 @@ Nothing here imports jax, so usage is checked (and `--help` answers) before it l
 """
 
 import contextlib
+import errno
 import io
 import re
 import signal
@@ -15,7 +16,8 @@ from typing import TypeVar
 
 import tyro
 
-from mnistjax.errors import MnistjaxError, UsageError
+from mnistjax.errors import MnistjaxError, StorageError, UsageError
+from mnistjax.streams import make_lossy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     Codes: 0 done, 1 bug, 2 usage, 3 data, 4 weights, 5 storage, 6 numerical, 7 memory,
     130/143 interrupted (Ctrl-C / SIGTERM). `--debug` lets the traceback through.
     """
+    make_lossy()
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
         config = parse(config_class, argv)
@@ -49,11 +52,30 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     except MnistjaxError as error:
         return _complain(str(error), error.exit_code, debug)
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
+        if _is_memory(error):
             return _complain("memory: none left. Fix: pass a smaller --batch-size", 7, debug)
+        if _NOT_DETERMINISTIC.search(str(error)):
+            why = "a part of the model has no such form on this device"
+            refused = UsageError("--deterministic", why, fix="drop it, or pass --platform cpu")
+            return _complain(str(refused), refused.exit_code, debug)
+        if isinstance(error, OSError):  # of which nobody before made a better error
+            fix = "check that it may be read and written, and that the disk has room"
+            why = error.strerror or str(error)
+            storage = StorageError(str(error.filename or "storage"), why, fix=fix)
+            return _complain(str(storage), storage.exit_code, debug)
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         fix = "Fix: run again with --debug and report the traceback as a bug"
         return _complain(f"unexpected {what.rstrip('.')}. {fix}", 1, debug)
+
+
+# XLA's words, for an operation it has in no deterministic form and for a full memory.
+_NOT_DETERMINISTIC = re.compile(r"UNIMPLEMENTED.*determinis", re.IGNORECASE | re.DOTALL)
+_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
+
+
+def _is_memory(error: Exception) -> bool:
+    full = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return full or isinstance(error, MemoryError) or bool(_MEMORY.search(str(error)))
 
 
 def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -31,6 +32,21 @@ REFUSED = [
     ("--validation 0", 2, "between 0 and 1"),
     ("--seed -1", 2, "0..4294967295"),
     ("--seed 4294967296", 2, "0..4294967295"),
+    ("--seed 1e3", 2, "--seed"),
+    ("--validation nan", 2, "between 0 and 1"),
+    ("--learning-rate 1e400", 2, "positive number"),
+    ("--learning-rate -1", 2, "positive number"),
+    ("--epochs -1", 2, "--epochs -1: must be at least 1"),
+    ("--batch-size 0", 2, "--batch-size 0"),
+    ("--batch-size nan", 2, "--batch-size"),
+    ("--batchsize 8", 2, "did you mean --batch-size?"),
+    ("--output {long}", 2, "more than 255 bytes"),
+    ("--output a/{long}/b", 2, "more than 255 bytes"),
+    ("--data-dir {long}", 2, "more than 255 bytes"),
+    ("--output a\nb", 2, r"'a\nb': holds a control character"),
+    ("--output a\x00b", 2, r"'a\x00b': holds a control character"),
+    ("--data-dir a\x1b[2Jb", 2, "holds a control character"),
+    ("--output -x", 2, "--output"),
     ("--dataset mnits", 2, "did you mean mnist?"),
     ("--dataset fashion", 2, "did you mean fashion_mnist?"),
     ("--dataset folder", 2, "needs --data-dir"),
@@ -52,7 +68,7 @@ def places(tmp_path, monkeypatch):
     (tmp_path / "full" / "thesis.txt").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    return {name: tmp_path / name for name in ("file", "full", "empty")}
+    return {name: tmp_path / name for name in ("file", "full", "empty")} | {"long": "ab" * 128}
 
 
 def files(directory):
@@ -67,7 +83,7 @@ def test_refused_in_one_line_and_nothing_left_behind(argv, code, says, places, t
         config.run_directory("scratch")
         raise AssertionError("was not refused")
 
-    assert cli.run(ScratchConfig, main, argv.format(**places).split()) == code
+    assert cli.run(ScratchConfig, main, argv.format(**places).split(" ")) == code
     out, err = capsys.readouterr()
     assert err.count("\n") == 1
     assert err.startswith("error: ")
@@ -94,13 +110,48 @@ def test_debug_shows_the_traceback():
         cli.run(RunConfig, main, ["--debug"])
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: no")])
+FULL = [
+    MemoryError(),
+    RuntimeError("RESOURCE_EXHAUSTED: no"),
+    ValueError("Out of memory allocating 4398046511104 bytes."),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
 def test_memory_has_an_exit_code(error, capsys):
     def main(_: RunConfig) -> int:
         raise error
 
     assert cli.run(RunConfig, main, []) == 7
     assert "--batch-size" in capsys.readouterr().err
+
+
+def test_a_disk_that_says_no_where_nobody_expects_it_is_a_storage_error(tmp_path, capsys):
+    def main(_: RunConfig) -> int:
+        (tmp_path / "nowhere" / "x").write_text("")
+        return 0
+
+    assert cli.run(RunConfig, main, []) == 5
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'nowhere' / 'x'}: No such file" in err and "Fix: check" in err
+
+
+def test_what_has_no_deterministic_form_is_refused_by_the_flags_name(capsys):
+    def main(_: RunConfig) -> int:
+        raise RuntimeError("UNIMPLEMENTED: no deterministic implementation of select-and-scatter")
+
+    assert cli.run(RunConfig, main, ["--deterministic"]) == 2
+    assert "error: --deterministic: " in capsys.readouterr().err
+
+
+def test_deterministic_asks_xla_before_the_device_is_chosen(monkeypatch):
+    from experiments import run
+
+    before = "--xla_backend_optimization_level=1"
+    monkeypatch.setenv("XLA_FLAGS", before)
+    run.load_data(ScratchConfig(dataset="digits", deterministic=True))
+    assert os.environ["XLA_FLAGS"] == f"{before} --xla_gpu_deterministic_ops=true"
 
 
 def test_ctrl_c_before_training(capsys):

@@ -17,6 +17,7 @@ from mnistjax.data import cache
 from mnistjax.data.dataset import Split
 from mnistjax.data.idx import FILES, read_idx
 from mnistjax.errors import UsageError
+from mnistjax.training.feature_file import FeatureFile
 from mnistjax.training.log import read_rows
 from mnistjax.weights.source import load_weights
 
@@ -93,6 +94,38 @@ def test_features_larger_than_the_limit_are_not_kept(features, capsys):
     got = frozen_features(config, weights, ["block1"], [split], size=32)
     assert isinstance(got, Features)
     assert got.splits[0].images is images and "--cache-limit" in got.facts["why"]
+    assert "not cached" in capsys.readouterr().out
+
+
+def test_a_signal_while_features_are_extracted_keeps_those_done(
+    whole, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MNISTJAX_CACHE", str(tmp_path / "cache"))
+    append = FeatureFile.append
+
+    def interrupted(self, rows):
+        os.kill(os.getpid(), signal.SIGTERM)
+        append(self, rows)
+
+    with monkeypatch.context() as patch:  # in the training images' one batch, the last of them
+        patch.setattr(FeatureFile, "append", interrupted)
+        assert finetune(tmp_path / "run", "--epochs", "3") == 143
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "interrupted: features of 200 images are kept. Fix: run it again\n")
+    assert not (tmp_path / "run").exists()
+    assert finetune(tmp_path / "run", "--epochs", "3") == 0
+    assert summary(tmp_path / "run")["feature_cache"]["computed"] == 360
+    assert summary(tmp_path / "run")["params_sha256"] == summary(whole)["params_sha256"]
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MNISTJAX_CACHE", str(tmp_path / "file"))
+    split = Split(np.zeros((2, 28, 28, 1), np.uint8), np.zeros(2, np.int32))
+    weights = load_weights("random", cut="block3")
+    got = frozen_features(FinetuneConfig(), weights, ["block1"], [split], size=32)
+    assert isinstance(got, Features)
+    assert got.splits[0] is split and "Not a directory" in got.facts["why"]
     assert "not cached" in capsys.readouterr().out
 
 

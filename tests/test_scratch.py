@@ -54,9 +54,12 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert sorted(int(path.name) for path in (whole / "checkpoints").iterdir())[-1] == 33
 
 
-def test_twice_gives_the_same_bits(whole, tmp_path):
-    assert scratch(tmp_path / "again", "--epochs", "3", "--quiet") == 0
+def test_twice_gives_the_same_bits_and_says_so(whole, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # to which --deterministic adds
+    assert scratch(tmp_path / "again", "--epochs", "3", "--quiet", "--deterministic") == 0
     assert summary(tmp_path / "again")["params_sha256"] == summary(whole)["params_sha256"]
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and f"parameters {summary(whole)['params_sha256'][:12]}" in out
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,11 @@ def test_a_batch_larger_than_the_data_leaves_nothing_behind(tmp_path, capsys):
 
 def test_a_learning_rate_that_explodes_is_told_in_one_line(tmp_path, capsys):
     assert scratch(tmp_path / "run", "--learning-rate", "1e30", "--quiet") == 6
-    assert "--learning-rate" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert (
+        err.startswith("error: step 2: ") and "at --learning-rate 1e+30; nothing was saved" in err
+    )
+    assert not [*(tmp_path / "run" / "checkpoints").iterdir()]
 
 
 def test_early_stopping_stops(tmp_path):

@@ -65,6 +65,15 @@ def test_the_second_time_comes_from_the_cache(tiny_upstream, monkeypatch):
     assert second.sha256 == first.sha256
 
 
+def test_no_room_for_the_arrays_is_no_reason_not_to_train(tiny_upstream, own_cache, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert len(load_tfds("mnist", quiet=True).train.labels) == 60
+    assert not list((own_cache / "arrays").iterdir())
+
+
 def test_a_damaged_cache_is_prepared_again(tiny_upstream, own_cache):
     first = load_tfds("mnist", quiet=True)
     path = own_cache / "arrays" / "mnist" / "train_images.npy"

@@ -199,7 +199,7 @@ def test_a_loss_that_is_no_number_stops_the_run(parts):
     make_state, arguments = parts
     state = make_state()
     state.params["dense2"]["bias"] = jnp.full(4, jnp.nan)
-    with pytest.raises(NumericalError, match="step 1: the loss is nan.*--learning-rate"):
+    with pytest.raises(NumericalError, match="step 1: loss or gradient is nan.*--learning-rate"):
         list(fit(state, **arguments))
 
 

@@ -120,6 +120,20 @@ def test_a_child_that_fails_is_one_error(tmp_path, monkeypatch, code, says):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.h5"]
 
 
+LIMITS = """
+import resource as r
+from mnistjax.weights._child import limit
+limit()
+print([r.getrlimit(k)[0] for k in (r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_CORE, r.RLIMIT_FSIZE)])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse some of them")
+def test_the_child_takes_every_limit():
+    done = subprocess.run([sys.executable, "-c", LIMITS], capture_output=True, text=True)
+    assert done.stdout.strip() == str([2 * 2**30, 45, 0, 2**28]), done.stderr
+
+
 HANGS = sorted(Path(__file__).parent.glob("hdf5_hangs/*.h5.gz"))
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.progress import track
 
 from mnistjax.data.dataset import Dataset, Split
@@ -11,7 +11,8 @@ from mnistjax.data.split import hold_out
 from mnistjax.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-MAX_PIXELS = 64_000_000  # a larger claim is refused before its pixels are decoded
+FORMATS = ("PNG", "JPEG")
+MAX_PIXELS = 36_000_000  # 144 MB decoded; a larger claim is refused before that
 
 
 def load_folder(
@@ -34,7 +35,7 @@ def load_folder(
     def read(part: Path) -> Split:
         files = [(path, i) for i, name in enumerate(class_names) for path in images(part / name)]
         shown = track(files, f"Reading {part.name}", disable=quiet, transient=True)
-        pixels = [_read_image(path, size=image_size, color=color) for path, _ in shown]
+        pixels = [read_image(path, size=image_size, color=color) for path, _ in shown]
         labels = np.array([label for _, label in files], np.int32)
         shape = (-1, image_size, image_size, 3 if color else 1)
         return Split(np.array(pixels, np.uint8).reshape(shape), labels)
@@ -64,25 +65,27 @@ def images(directory: Path) -> list[Path]:
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def _read_image(path: Path, *, size: int, color: bool) -> np.ndarray:
+def read_image(path: Path, *, size: int, color: bool) -> np.ndarray:
+    """The image as uint8 [size, size] or [size, size, 3]; `DataError` if it is none.
+
+    A PNG must have its checksums right. JPEG has none: a changed byte may be a changed picture.
+    """
     fix = "replace or remove the file"
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 why = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
                 raise DataError(str(path), why, fix=fix)
+            image.verify()  # lengths too: loading would reserve what a damaged one says
+        with Image.open(path, formats=FORMATS) as image:  # `verify` has used up the other
             if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if "transparency" in image.info:  # else Pillow warns
                 image = image.convert("RGBA")
             image = image.convert("RGB" if color else "L")
             return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-    except (
-        OSError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        ValueError,
-        SyntaxError,
-    ) as error:
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
         why = f"cannot be read as PNG or JPEG ({error})"
         raise DataError(str(path), why, fix=fix) from error

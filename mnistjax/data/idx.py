@@ -7,6 +7,7 @@ then the values.
 
 import gzip
 import hashlib
+import io
 import zlib
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def read_idx(path: Path, *, ndim: int) -> tuple[UInt8[np.ndarray, "..."], str]:
             if size > MAX_BYTES:
                 why = f"its header promises {size:,} bytes {shape}, more than {MAX_BYTES:,}"
                 raise DataError(str(path), why, fix=again)
-            body = file.read(size + 1)
+            body = _read_up_to(file, size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(str(path), f"damaged gzip file ({error})", fix=again) from error
     except OSError as error:
@@ -76,6 +77,14 @@ def read_idx(path: Path, *, ndim: int) -> tuple[UInt8[np.ndarray, "..."], str]:
     digest = hashlib.sha256(header)
     digest.update(body)
     return np.frombuffer(body, np.uint8).reshape(shape), digest.hexdigest()
+
+
+def _read_up_to(file: io.BufferedIOBase, size: int) -> bytearray:
+    """At most `size` bytes, piece by piece: `read(size)` would reserve them for an empty file."""
+    body = bytearray()
+    while piece := file.read(min(size - len(body), 2**20)):
+        body += piece
+    return body
 
 
 def find_idx(directory: Path) -> dict[str, Path]:

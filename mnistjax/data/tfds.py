@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def load_tfds(name: str, *, quiet: bool = False) -> Dataset:
     dataset = load_cached(name)
     if dataset is None:
         dataset = _prepare(name, quiet=quiet)
-        _save(dataset)
+        with suppress(OSError):  # no room for the copy: the next run decodes them again
+            _save(dataset)
     return dataset
 
 
@@ -58,11 +60,14 @@ def _save(dataset: Dataset) -> None:
     final = cache_dir() / "arrays" / dataset.name
     final.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=final.parent))
-    for role, array in zip(ROLES, (*dataset.train, *dataset.test), strict=True):
-        np.save(part / f"{role}.npy", array)
-    (part / "meta.json").write_text(json.dumps({"sha256": dataset.sha256}))
-    shutil.rmtree(final, ignore_errors=True)
-    part.rename(final)
+    try:
+        for role, array in zip(ROLES, (*dataset.train, *dataset.test), strict=True):
+            np.save(part / f"{role}.npy", array)
+        (part / "meta.json").write_text(json.dumps({"sha256": dataset.sha256}))
+        shutil.rmtree(final, ignore_errors=True)
+        part.rename(final)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _prepare(name: str, *, quiet: bool) -> Dataset:

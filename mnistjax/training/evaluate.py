@@ -1,6 +1,6 @@
 """Exact evaluation: every example is scored once, the ragged last batch included."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float32
 from mnistjax.data.batches import Batch, file_order, on_device, take_batch, to_unit
 from mnistjax.data.dataset import Split
 from mnistjax.models.functional import ApplyFn, Params
+from mnistjax.training.finite import fetch
 from mnistjax.training.metrics import Metrics, measure
 from mnistjax.training.parallel import by_rows
 
@@ -40,10 +41,37 @@ def make_eval_step(
     return eval_step
 
 
+def score_batches(
+    eval_step: EvalStep, params: Params, split: Split, *, batch_size: int = 512
+) -> Iterator[tuple[Metrics, Float32[np.ndarray, "batch classes"]]]:
+    """Metrics and logits of each batch of `split` in turn, on the host; the device is one ahead.
+
+    Padding rows of the last batch are cut off. Raises `NumericalError` for a loss, and so for
+    logits, that are not finite.
+    """
+    images, labels = on_device(split)
+    count = len(split.labels)
+    late = None
+    for row in file_order(count=count, batch_size=min(batch_size, count)):
+        scored = eval_step(params, take_batch(images, labels, row))
+        if late is not None:
+            yield _on_host(*late)
+        late = scored
+    if late is not None:
+        yield _on_host(*late)
+
+
+def _on_host(metrics: Metrics, logits: Array) -> tuple[Metrics, np.ndarray]:
+    fetched = fetch(metrics, "evaluation")
+    return fetched, np.asarray(logits)[: fetched.count]
+
+
 def evaluate(
     eval_step: EvalStep, params: Params, split: Split, *, batch_size: int = 512
 ) -> tuple[Metrics, Float32[np.ndarray, "n classes"]]:
     """Score all of `split`: the metrics on the host and the logits in the split's order.
+
+    Raises `NumericalError` for logits that are not finite.
 
     >>> import jax.numpy as jnp
     >>> split = Split(np.zeros((5, 2, 2, 1), np.uint8), np.zeros(5, np.int32))
@@ -52,12 +80,8 @@ def evaluate(
     >>> metrics.count, metrics.accuracy, logits.shape
     (5, 1.0, (5, 3))
     """
-    images, labels = on_device(split)
-    count = len(split.labels)
-    rows = file_order(count=count, batch_size=min(batch_size, count))
-    scored = [eval_step(params, take_batch(images, labels, row)) for row in rows]
-    total = Metrics.zero()
-    for metrics, _ in scored:
-        total += metrics.on_host()
-    logits = np.concatenate([np.asarray(logits) for _, logits in scored])
-    return total, logits[:count]
+    total, rows = Metrics.zero(), []
+    for metrics, logits in score_batches(eval_step, params, split, batch_size=batch_size):
+        total += metrics
+        rows.append(logits)
+    return total, np.concatenate(rows)

@@ -1,14 +1,13 @@
 """The host's loop as a generator of events: who reads them logs, saves, or stops by `break`."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mnistjax.data.batches import epoch_order, on_device, steps_per_epoch, take_batch
 from mnistjax.data.dataset import Split
-from mnistjax.errors import NumericalError
-from mnistjax.training.evaluate import EvalStep, evaluate
+from mnistjax.training.evaluate import EvalStep, score_batches
+from mnistjax.training.finite import check_finite, fetch
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState
 from mnistjax.training.step import TrainStep
@@ -37,7 +36,10 @@ class EpochEnd(NamedTuple):
 
 
 class Interrupted(NamedTuple):
-    """`should_stop` said so: the state after `step`, and its epoch so far."""
+    """`should_stop` said so: the state after `step`, and its epoch so far.
+
+    `step` may be the epoch's last one: then it has not been evaluated to its end.
+    """
 
     step: int
     epoch: int
@@ -63,44 +65,46 @@ def fit(
 
     Where it starts follows from `state.step` alone, and the order of examples from (seed, epoch):
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
-    device kind and thread count. `so_far`: metrics and seconds of an epoch resumed in its middle.
-    Metrics are fetched one step late, so the device never waits for the host.
-    Raises `NumericalError` when the loss is not finite.
+    device kind and thread count. `so_far`: metrics and seconds of an epoch that was interrupted.
+    Metrics are fetched one step late, so the device never waits for the host. `should_stop` is
+    asked after every step and every batch of the evaluation.
+    Raises `NumericalError` when a loss, a gradient or any value of the state is not finite: no
+    event holds such a state.
     """
     images, labels = on_device(train)
     steps = steps_per_epoch(len(train.labels), batch_size)
     step = int(state.step)
     total, seconds = so_far
-    while step < epochs * steps:
-        epoch, done = divmod(step, steps)
+    epoch, done = divmod(step, steps)
+    if done == 0 and total.count:  # stopped between its last step and the end of its evaluation
+        epoch, done = epoch - 1, steps
+    while epoch < epochs:
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
         started = time.perf_counter() - seconds
         late: Metrics | None = None
         for row in order[done:]:
             state, metrics = train_step(state, take_batch(images, labels, row))
             if late is not None:
-                total += (fetched := _finite(late, step))
+                total += (fetched := fetch(late, f"step {step}"))
                 yield StepEnd(step, epoch + 1, fetched)
             late, step = metrics, step + 1
             if should_stop():
                 break
-        assert late is not None
-        total += (fetched := _finite(late, step))
-        yield StepEnd(step, epoch + 1, fetched)
-        seconds = time.perf_counter() - started
+        if late is not None:
+            total += (fetched := fetch(late, f"step {step}"))
+            yield StepEnd(step, epoch + 1, fetched)
+            seconds = time.perf_counter() - started
+        check_finite(state, f"state after step {step}")
         if step < (epoch + 1) * steps:
             yield Interrupted(step, epoch + 1, total, seconds, state)
             return
-        scores, _ = evaluate(eval_step, state.params, validation)
+        scores = Metrics.zero()
+        for metrics, _ in score_batches(eval_step, state.params, validation):
+            scores += metrics
+            if should_stop():
+                yield Interrupted(step, epoch + 1, total, seconds, state)
+                return
         yield EpochEnd(step, epoch + 1, total, scores, seconds, state)
-        total, seconds = Metrics.zero(), 0.0
+        epoch, done, total, seconds = epoch + 1, 0, Metrics.zero(), 0.0
         if should_stop():
             return
-
-
-def _finite(metrics: Metrics, step: int) -> Metrics:
-    fetched = metrics.on_host()
-    if not math.isfinite(fetched.loss_sum):
-        fix = "pass a smaller --learning-rate; --resume continues from the last good checkpoint"
-        raise NumericalError(f"step {step}", f"the loss is {fetched.loss_sum}", fix=fix)
-    return fetched

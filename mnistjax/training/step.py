@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from mnistjax.data.batches import Batch, to_unit
 from mnistjax.models.functional import ApplyFn, Params
+from mnistjax.training.finite import nan_unless_finite
 from mnistjax.training.freeze import Mask, merge, trainable_part
 from mnistjax.training.metrics import Metrics, measure
 from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches
@@ -45,6 +46,8 @@ def make_train_step(
 
     `label_smoothing`: the share of every label that is spread evenly over all classes (Szegedy et
     al. 2016, arXiv:1512.00567). It is in the loss that trains; metrics are without it.
+
+    The metrics' loss is NaN as well where a gradient is not finite.
 
     `mesh`: its devices (`parallel.data_mesh`) share every batch; the update is that of one device
     to rounding. A batch that does not divide by their number is refused with `UsageError`.
@@ -114,6 +117,6 @@ def make_step(
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
         trainable = cast(Params, optax.apply_updates(trainable, updates))
         params = merge(trainable, state.params, frozen)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state), nan_unless_finite(metrics, grads)
 
     return train_step

@@ -1,0 +1,72 @@
+"""Numbers that stopped being numbers: noticed on the device, told on the host, never saved."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from mnistjax.errors import NumericalError
+from mnistjax.training.freeze import paths
+from mnistjax.training.metrics import Metrics
+
+FIX = "pass a smaller --learning-rate"
+
+
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether every value of every leaf is finite.
+
+    An "and" over values, not a norm: no sum to overflow, and a CPU does it eight values at a time.
+
+    >>> bool(all_finite({"w": jnp.array([1.0, 2.0])})), bool(all_finite([jnp.array(jnp.inf)]))
+    (True, False)
+    """
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves).all()
+
+
+def nan_unless_finite(metrics: Metrics, grads: Any) -> Metrics:
+    """`metrics` with its loss made NaN where a gradient is not finite: one number then tells all.
+
+    `grads` holds trainable leaves only, so that nothing here reads a frozen gradient.
+    """
+    loss_sum = jnp.where(all_finite(grads), metrics.loss_sum, jnp.nan)
+    return replace(metrics, loss_sum=loss_sum)
+
+
+def fetch(metrics: Metrics, what: str) -> Metrics:
+    """`metrics` on the host; waits for the device. Raises `NumericalError` about `what`.
+
+    Of evaluation, too: a network whose logits are all NaN "answers" class 0, and would score
+    that class's share of the examples.
+
+    >>> fetch(Metrics(jnp.array(2.0), 3, 4), "step 1").loss
+    0.5
+    >>> fetch(Metrics(jnp.array(jnp.nan), 0, 4), "step 1")
+    Traceback (most recent call last):
+    mnistjax.errors.NumericalError: step 1: loss or gradient is nan. Fix: pass a smaller --learning-rate
+    """  # noqa: E501
+    fetched = metrics.on_host()
+    if not math.isfinite(fetched.loss_sum):
+        raise NumericalError(what, f"loss or gradient is {fetched.loss_sum}", fix=FIX)
+    return fetched
+
+
+def check_finite(tree: Any, what: str) -> None:
+    """Raise `NumericalError` naming the leaves of `tree` with values that are not finite.
+
+    For a state about to be saved: a loss can be finite while a parameter, or what an optimiser
+    remembers of its gradients, no longer is.
+    """
+    flags = jax.device_get(_flags(tree))
+    bad = [path for path, good in zip(paths(tree), flags, strict=True) if not good]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise NumericalError(what, f"{', '.join(bad[:3])}{more} is not finite", fix=FIX)
+
+
+@jax.jit
+def _flags(tree: Any) -> list[Array]:
+    return [all_finite(leaf) for leaf in jax.tree.leaves(tree)]
