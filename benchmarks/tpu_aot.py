@@ -73,7 +73,7 @@ def main(config: AotConfig) -> int:
     from benchmarks.results import save
 
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
-    facts = environment(threads=1)
+    facts, result = environment(threads=1), {"note": NOTE}
     for kind in config.chips:
         chip = CHIPS[kind]
         rows: dict[str, dict[str, Any]] = {}
@@ -88,9 +88,9 @@ def main(config: AotConfig) -> int:
                 name = f"{program} {size}x{size}, batch {count * batch}, {count} x {kind}"
                 rows[name] = row(found, chip, count)
                 console.print(line(name, rows[name]), highlight=False)
-        if config.save and not config.only:
-            result = {"note": NOTE, "one_chip": chip._asdict(), "rows": rows}
-            path = save(kind, facts, result, name="tpu-aot")
+        result[kind] = {"one_chip": chip._asdict(), "rows": rows}
+        if config.save and not config.only and config.chips == tuple(CHIPS):
+            path = save("tpu_aot", facts, result, name="tpu-aot")
             console.print(f"written to benchmarks/results/{path.name}", highlight=False)
     return 0
 
@@ -122,12 +122,11 @@ def line(name: str, row: dict[str, Any]) -> str:
     """A row for the screen."""
     if "why" in row:
         return f"{name}: not run, {row['why']}"
-    crossing = ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items())
     parts = [
         f"{row['gflop']:,.1f} GFLOP",
         f"{row['gb_accessed']:,.2f} GB",
         f"{row['peak_memory_mib']:,.0f} MiB",
-        crossing or "no collectives",
+        f"{row['collectives'] or 'no'} {row['kinds_of_collectives'] or 'collectives'}",
         f"at least {row['estimate_ms']:,.2f} ms by roofline (an estimate)",
     ]
     if "largest_batch" in row:

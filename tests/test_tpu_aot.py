@@ -12,7 +12,7 @@ def test_without_libtpu_it_says_how_to_get_it(monkeypatch, capsys):
 
 def test_a_row_is_an_estimate_of_what_was_only_compiled():
     sizes = {"gflop": 1.0, "gb_accessed": 0.819, "peak_memory_mib": 5.0}
-    chips = {"4": sizes | {"collectives": {"all-reduce": 1}}}
+    chips = {"4": sizes | {"collectives": 1, "kinds_of_collectives": "all-reduce"}}
     got = row({"chips": chips, "versions": {}}, CHIPS["v5e"], 4)
     assert got["status"] == "compiled-only"
     assert got["estimate_ms"] == 1.0  # its bytes take longer than its operations

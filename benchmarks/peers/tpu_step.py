@@ -108,7 +108,8 @@ def sizes(compiled: jax.stages.Compiled) -> dict[str, Any]:
         "gflop": round(cost["flops"] / 1e9, 3),
         "gb_accessed": round(cost["bytes accessed"] / 1e9, 4),
         "peak_memory_mib": round(memory.peak_memory_in_bytes / 2**20, 1),
-        "collectives": dict(crossing),
+        "collectives": sum(crossing.values()),
+        "kinds_of_collectives": ", ".join(sorted(crossing)),
         "convolutions": len(re.findall(r" convolution\(", text)),
         "loops": len(re.findall(r" while\(", text)),
     }

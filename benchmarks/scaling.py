@@ -1,0 +1,76 @@
+"""The small CNN's step at batch sizes 1 to 8192, and over 1 to 8 devices by a mesh and by pmap.
+
+    python -m benchmarks.scaling
+
+On a CPU the devices are virtual ones that share its cores: those rows show what dividing a batch
+and summing over devices costs, not what more devices gain.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.cells import Cell
+from mnistjax import cli
+
+BATCHES = [4**n for n in range(7)] + [8192]
+DEVICES, SHARED_BATCH = (1, 2, 4, 8), 1024
+VIRTUAL = "virtual devices: shows overhead, not speed-up"
+
+
+def cells() -> dict[Cell, int]:
+    """Each cell, and the images of one step of it."""
+    sizes = {
+        Cell(f"batch {batch}", "ours_scaling", ("jit", str(batch), "1")): batch for batch in BATCHES
+    }
+    shared = {
+        Cell(
+            f"batch {SHARED_BATCH}, {count} devices, {form}",
+            "ours_scaling",
+            (form, str(SHARED_BATCH), str(count)),
+        ): SHARED_BATCH
+        for count in DEVICES
+        for form in ("mesh", "pmap")
+    }
+    return sizes | shared
+
+
+def main(config) -> int:
+    """Measure every cell; one that cannot run, or waits for ever, is a row that says why."""
+    from benchmarks.cells import run_cell, run_rounds
+    from benchmarks.compare import console, facts, finish
+    from benchmarks.problems import cnn_problem, cnn_step_flops
+    from benchmarks.results import show, summarise
+
+    machine = facts(config)
+    images = {c: n for c, n in cells().items() if not config.only or c.name in config.only}
+    title = f"training step of the small CNN, float32, {config.threads} threads"
+    reports = {cell: [] for cell in images}
+    with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
+        path = Path(directory) / "problem.npz"
+        cnn_problem(path)
+        peaks = run_cell(Cell("peaks", "peaks"), path, threads=config.threads)
+        turns = run_rounds([*images], path, threads=config.threads, rounds=config.rounds)
+        for number, cell, report in turns:
+            reports[cell].append(report)
+            status.update(f"{title}: round {number + 1} of {config.rounds}, {cell.name}")
+    flops, peak = cnn_step_flops(), peaks.get("gemm_gflops")
+    rows = {
+        cell.name: summarise(got, images=images[cell], flops=flops, peak_gflops=peak)
+        for cell, got in reports.items()
+    }
+    if machine["platform"] == "cpu":
+        for cell in reports:
+            if cell.arguments[-1] != "1":
+                rows[cell.name]["note"] = VIRTUAL
+    console.print(show(title, rows))
+    if machine["platform"] == "cpu":
+        console.print(f"several devices are {VIRTUAL}", highlight=False)
+    peaks = {name: peaks.get(name) for name in ("gemm_gflops", "copy_gb_per_s")}
+    return finish("scaling", config, machine, {"peaks": peaks, "rows": rows})
+
+
+if __name__ == "__main__":
+    from benchmarks.compare import BenchmarkConfig
+
+    sys.exit(cli.run(BenchmarkConfig, main))
