@@ -24,7 +24,7 @@ STYLE: Any = {
     "ytick.color": INK,
 }
 LOG_FROM = 30  # a linear bar of a thirtieth is a hair
-BAR, HEAD, FOOT = 0.27, 0.5, 0.12  # inches
+BAR, HEAD, FOOT = 0.27, 0.32, 0.26  # inches
 
 
 def bars(groups: Sequence[Group], *, width: float = 8.0) -> Figure | None:
@@ -36,19 +36,21 @@ def bars(groups: Sequence[Group], *, width: float = 8.0) -> Figure | None:
     shown = [(group, rows) for group in groups if (rows := _measured(group))]
     if not shown:
         return None
-    heights = [HEAD + BAR * len(rows) for _, rows in shown]
+    heights = [HEAD + BAR * len(rows) + FOOT for _, rows in shown]
+    left = _room([name for _, rows in shown for name in rows], width)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, sum(heights) + FOOT))
+        figure = Figure(figsize=(width, sum(heights)))
         top = sum(heights)
         for (group, rows), height in zip(shown, heights, strict=True):
-            panel = _panel(figure, rows, bottom=top - height, total=sum(heights) + FOOT)
+            bottom, tall = top - height + FOOT, BAR * len(rows)
+            box = left, bottom / sum(heights), 0.84 - left, tall / sum(heights)
+            panel = _panel(figure.add_axes(box), rows, _limit(group))
             got = next(iter(rows.values()))
+            unit = {"s": "seconds"}.get(got.unit, got.unit)
             better = "more is better" if got.more_is_better else "less is better"
             scale = ", log scale" if panel.get_xscale() == "log" else ""
-            words = f"{group.name}  {got.unit}, {better}{scale}".strip()
+            words = f"{group.name} · " * bool(group.name) + f"{unit}, {better}{scale}"
             panel.set_title(words, loc="left", fontsize=10)
-            if limit := _limit(group):
-                _draw_limit(panel, limit, group.peaks["gemm_gflops"])
             top -= height
         return figure
 
@@ -58,15 +60,16 @@ def headline(group: Group, *, title: str, subtitle: str) -> Figure | None:
     rows = _measured(Group(group.name, _one_of_each_kind(group), group.peaks))
     if not rows:
         return None
-    height = 0.75 + 0.36 * len(rows)
+    tall, head = 0.36 * len(rows), 0.72
+    height = head + tall + FOOT
     with matplotlib.rc_context(STYLE | {"font.size": 11}):
-        figure = Figure(figsize=(8.0, height + FOOT))
-        panel = _panel(figure, rows, bottom=FOOT, total=height + FOOT, head=0.75, notes=group.rows)
+        figure = Figure(figsize=(8.0, height))
+        left = _room(list(rows), 8.0, size=11)
+        axes = figure.add_axes((left, FOOT / height, 0.84 - left, tall / height))
+        _panel(axes, rows, _limit(group), notes=group.rows)
         for y, text, size, weight in ((0.28, title, 14, "bold"), (0.5, subtitle, 9, "normal")):
-            place = 0.02, 1 - y / (height + FOOT)
+            place = 0.02, 1 - y / height
             figure.text(*place, text, ha="left", va="baseline", fontsize=size, fontweight=weight)
-        if limit := _limit(group):
-            _draw_limit(panel, limit, group.peaks["gemm_gflops"])
         return figure
 
 
@@ -80,40 +83,47 @@ def to_svg(figure: Figure) -> str:
     return svg.replace("'sans-serif'", FONT).replace("sans-serif;", f"{FONT};")
 
 
+def _room(names: list[str], width: float, *, size: int = 10) -> float:
+    """The share of `width` inches that the longest name takes."""
+    return (0.0092 * size * max(map(len, names)) + 0.2) / width
+
+
 def _panel(
-    figure: Figure,
+    axes: Axes,
     rows: dict[str, Measure],
+    limit: tuple[float, float] | None,
     *,
-    bottom: float,
-    total: float,
-    head: float = HEAD,
     notes: dict[str, dict[str, Any]] | None = None,
 ) -> Axes:
-    height = (0.36 if notes else BAR) * len(rows)
-    left, right = 0.3, 0.84  # room for the names, and for the figures beside the bars
-    axes = figure.add_axes((left, bottom / total, right - left, height / total))
     values = [got.value for got in rows.values()]
-    log = max(values) > LOG_FROM * min(values)
-    for place, (name, got) in enumerate(rows.items()):
+    ends = [max(got.value, got.p90) for got in rows.values()]
+    right = max([*ends, 1.02 * limit[0]] if limit else ends)
+    if max(values) > LOG_FROM * min(values):
+        axes.set_xscale("log")
+        axes.set_xlim(min(values) / 10, right)
+    else:
+        axes.set_xlim(0, right)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    if limit:
+        _draw_limit(axes, *limit)
+
+    def across(x: float) -> float:
+        return axes.transAxes.inverted().transform(axes.transData.transform((x, 0)))[0]
+
+    for place, ((name, got), end) in enumerate(zip(rows.items(), ends, strict=True)):
         axes.barh(place, got.value, height=0.62, color=OURS if is_ours(name) else PEER)
         if got.p90 > got.p10:
             axes.plot([got.p10, got.p90], [place, place], color=INK, lw=1, solid_capstyle="butt")
         times = (notes or {}).get(name, {}).get("ours_is")
         text = number(got.value) + (f" · ours is {times:.1f}×" if times else "")
+        if limit and across(end) < across(limit[0]) < across(end) + 0.014 * len(text):
+            end = limit[0]  # not through the figures
         weight = "bold" if is_ours(name) else "normal"
-        end = max(got.value, got.p90)
         style = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
         axes.annotate(text, (end, place), fontweight=weight, **style)
     axes.set_yticks(range(len(rows)), list(rows))
     for label in axes.get_yticklabels():
         label.set_fontweight("bold" if is_ours(label.get_text()) else "normal")
-    axes.invert_yaxis()
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    if log:
-        axes.set_xscale("log")
-        axes.set_xlim(min(values) / 10, max(got.p90 for got in rows.values()))
-    else:
-        axes.set_xlim(0, max(max(values), *(got.p90 for got in rows.values())))
     axes.tick_params(length=0, labelbottom=False)
     axes.minorticks_off()
     axes.patch.set_visible(False)
@@ -146,19 +156,19 @@ def _one_of_each_kind(group: Group) -> dict[str, dict[str, Any]]:
     return {name: group.rows[name] for name in kinds.values()}
 
 
-def _limit(group: Group) -> float | None:
-    """The value at which a row would be at the matrix product's peak."""
+def _limit(group: Group) -> tuple[float, float] | None:
+    """Where a row would be at the matrix product's peak, and that peak in GFLOP/s."""
     peak = group.peaks.get("gemm_gflops")
     for name, row in group.rows.items():
         got = measure(row)
         if got and peak and got.unit == "images/s" and row.get("gflops") and is_ours(name):
-            return got.value * peak / row["gflops"]
+            return got.value * peak / row["gflops"], peak
     return None
 
 
 def _draw_limit(axes: Axes, limit: float, peak: float) -> None:
-    axes.set_xlim(right=max(1.02 * limit, axes.get_xlim()[1]))
     axes.axvline(limit, color=LIMIT, lw=1.2, ls=(0, (4, 3)), zorder=0)
-    style = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "fontsize": 8}
-    top = axes.get_ylim()[1]
-    axes.annotate(f"matrix product, {number(peak)} GFLOP/s", (limit, top), color=LIMIT, **style)
+    style = {"xytext": (0, -4), "textcoords": "offset points", "fontsize": 8}
+    place = limit, axes.get_ylim()[0]
+    text = f"matrix product, {number(peak)} GFLOP/s"
+    axes.annotate(text, place, color=LIMIT, ha="center", va="top", **style)

@@ -13,7 +13,7 @@ class Job(NamedTuple):
 JOBS = {
     "step": Job("training step of the small CNN", True),
     "epoch": Job("a whole epoch: one program, or a loop of steps", True),
-    "vgg16": Job("VGG16: frozen convolutions forward, and a whole training step", True),
+    "vgg16": Job("frozen convolutions forward, and a whole training step", True),
     "finetune": Job("fine-tuning VGG16's head, the whole job"),
     "time_to_accuracy": Job("time to 98, 99 and 99.5 % on MNIST"),
     "input": Job("the data path alone", True),

@@ -10,7 +10,7 @@ from benchmarks.rows import PLATFORMS, STATUSES, Group, Rows, groups, is_ours, m
 # Keys of a row in the order of their columns; numbers under other names come after these.
 HEADINGS = {
     "images_per_second": "images/s",
-    "seconds": "s",
+    "seconds": "seconds",
     "steady_seconds": "a job, s",
     "job_seconds": "with compiling, s",
     "p10": "p10",

@@ -77,9 +77,9 @@ def main(config: JobConfig) -> int:
                 report = run_cell(asked, path, threads=config.threads, seconds=600)
                 reports[cell.name].append(report)
     summary = partial(summarise_target, reports)
-    result = {f"{target:.1%}": {"rows": summary(i)} for i, target in enumerate(TARGETS)}
+    result = {f"to {100 * target:g} %": {"rows": summary(i)} for i, target in enumerate(TARGETS)}
     for target, group in result.items():
-        console.print(_show(f"seconds to {target}, {config.threads} threads", group["rows"]))
+        console.print(_show(f"seconds {target}, {config.threads} threads", group["rows"]))
     return finish("time_to_accuracy", config, machine, result | {"every": config.every})
 
 
