@@ -211,6 +211,7 @@ def test_strays_are_no_checkpoints(tmp_path, capsys):
     three_steps(tmp_path)
     for name in ("7", "007", "abc", f"9{UNFINISHED}"):
         (tmp_path / name).mkdir()
+    (tmp_path / "007" / "file").touch()
     with Checkpoints(tmp_path) as saves:
         saved = saves.newest(like=like)
         assert saved and saved.step == 3
