@@ -97,10 +97,19 @@ def test_a_missing_step_is_a_storage_error(tmp_path):
         saves.restore(7, like=abstract(make_state()))
 
 
-def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path):
+@pytest.mark.parametrize("name", ["file", "file/x", "dangling"])
+def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path, name):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="Fix:"), Checkpoints(tmp_path / "file" / "x"):
-        pass
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StorageError, match="Fix:"):
+        Checkpoints(tmp_path / name)
+
+
+def test_a_relative_directory_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Checkpoints(Path("here")) as saves:
+        saves.save(1, make_state(), extra={})
+    assert Checkpoints(tmp_path / "here").steps == [1]
 
 
 def test_at_least_two_are_kept(tmp_path):
@@ -202,6 +211,7 @@ def test_strays_are_no_checkpoints(tmp_path, capsys):
     three_steps(tmp_path)
     for name in ("7", "007", "abc", f"9{UNFINISHED}"):
         (tmp_path / name).mkdir()
+    (tmp_path / "007" / "file").touch()
     with Checkpoints(tmp_path) as saves:
         saved = saves.newest(like=like)
         assert saved and saved.step == 3
