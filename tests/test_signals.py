@@ -23,13 +23,13 @@ from mnistjax.training.log import read_rows
 
 EPOCH = 5  # steps
 random = np.random.default_rng(0)
+RULE = random.standard_normal((9, 4))
 
 
 def split(count):
-    return Split(
-        random.integers(0, 256, (count, 3, 3, 1)).astype(np.uint8),
-        random.integers(0, 4, count).astype(np.int32),
-    )
+    images = random.integers(0, 256, (count, 3, 3, 1)).astype(np.uint8)
+    scores = (images.reshape(count, 9) / 255 - 0.5) @ RULE
+    return Split(images, scores.argmax(axis=1).astype(np.int32))
 
 
 TRAIN, VALIDATION = split(10 * EPOCH), split(1200)  # three batches to evaluate
@@ -40,7 +40,7 @@ def apply_fn(params, images):
 
 
 def run(directory, *, resume=False):
-    """Two stages of two epochs each."""
+    """Two stages of two epochs each, of other optimisers; the second makes it worse."""
     config = RunConfig(output=directory, batch_size=10, quiet=True, resume=resume)
     return train_stages(
         "scratch",
@@ -48,7 +48,7 @@ def run(directory, *, resume=False):
         directory,
         apply_fn=apply_fn,
         params={"kernel": jnp.zeros((9, 4))},
-        stages=[Stage(2, optax.adam(1e-2)), Stage(4, optax.adam(1e-3))],
+        stages=[Stage(2, optax.sgd(0.5, momentum=0.5)), Stage(4, optax.adam(3.0))],
         train=TRAIN,
         validation=VALIDATION,
         settings={"seed": 0},
@@ -63,7 +63,9 @@ def rows_of(directory):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
-    return run(directory), rows_of(directory)
+    trained = run(directory)
+    assert isinstance(trained, Trained) and trained.best["step"] == 2 * EPOCH
+    return trained, rows_of(directory)
 
 
 class Once:
@@ -80,8 +82,9 @@ class Once:
 
 
 def plant(monkeypatch, phase, number, at):
+    """The steps saved, and the batches evaluated, of the run to come."""
     compile_for, make_eval_step = train_module.compile_for, train_module.make_eval_step
-    saves = []
+    saves, evaluated = [], []
 
     def save(self, step, *arguments, **named):
         saves.append(step)
@@ -101,13 +104,14 @@ def plant(monkeypatch, phase, number, at):
             return steps, seconds
 
         monkeypatch.setattr(train_module, "compile_for", compiled)
-    if phase == "evaluation":
-        monkeypatch.setattr(
-            train_module,
-            "make_eval_step",
-            lambda **given: Once(make_eval_step(**given), number, at),
-        )
-    return saves
+
+    def make(**given):
+        step = Once(make_eval_step(**given), number, at if phase == "evaluation" else 0)
+        evaluated.append(step)
+        return step
+
+    monkeypatch.setattr(train_module, "make_eval_step", make)
+    return saves, evaluated
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,7 @@ def test_it_stops_at_once_saves_once_and_goes_on_to_the_same_bits(
     number, code = (signal.SIGINT, 130) if at == 2 else (signal.SIGTERM, 143)
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
-        saves = plant(patch, phase, number, at)
+        saves, evaluated = plant(patch, phase, number, at)
         assert run(tmp_path) == code
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     out, err = capsys.readouterr()
@@ -138,6 +142,8 @@ def test_it_stops_at_once_saves_once_and_goes_on_to_the_same_bits(
     assert err.startswith(f"interrupted: step {stops_after} is saved. Fix: ")
     epochs = [EPOCH * n for n in range(1, 5) if EPOCH * n < stops_after]
     assert saves == [*epochs, stops_after]
+    if phase == "evaluation":  # the batch in hand, and the one after an epoch's first
+        assert evaluated[0].calls == at + (at % 3 == 1)
 
     trained, rows = run(tmp_path, resume=True), rows_of(tmp_path)
     assert isinstance(trained, Trained)

@@ -123,6 +123,8 @@ def test_a_child_that_fails_is_one_error(tmp_path, monkeypatch, code, says):
 LIMITS = """
 import resource as r
 from mnistjax.weights._child import limit
+hard = r.getrlimit(r.RLIMIT_CORE)[1]
+r.setrlimit(r.RLIMIT_CORE, (hard, hard))  # a shell's usual 0 would look like ours
 limit()
 print([r.getrlimit(k)[0] for k in (r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_CORE, r.RLIMIT_FSIZE)])
 """
