@@ -4,10 +4,14 @@ from typing import NamedTuple
 
 
 class Job(NamedTuple):
-    """One line for the report, and whether `python -m benchmarks` runs it unasked."""
+    """One line for the report, whether `python -m benchmarks` runs it unasked, and what it needs.
+
+    `venv`: the environment without which the suite leaves it out.
+    """
 
     title: str
     by_default: bool = False
+    venv: str = ""
 
 
 JOBS = {
@@ -18,6 +22,8 @@ JOBS = {
     "time_to_accuracy": Job("time to 98, 99 and 99.5 % on MNIST"),
     "input": Job("the data path alone", True),
     "startup": Job("import, --help, and the first training step", True),
+    "scaling": Job("the step by batch size, and over several devices"),
     "ops": Job("single operations against XLA's default"),
     "tune": Job("every lowering of every convolution"),
+    "tpu_aot": Job("training steps compiled for TPUs, without one", venv="tpu"),
 }

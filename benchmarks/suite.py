@@ -66,6 +66,10 @@ def main(config: SuiteConfig) -> int:
     if config.all:
         shared["sizes"] = (32, 64, 224)
     for job in config.chosen:
+        if (venv := JOBS[job].venv) and not (ROOT / f".venv-{venv}").is_dir():
+            note = f"no .venv-{venv}: {job} is left out. make bench-{venv} installs it"
+            console.print(f"[bold yellow]NOTE[/]  {note}", highlight=False)
+            continue
         config_class, run = program(job)
         names = {field.name for field in dataclasses.fields(config_class)}
         run(config_class(**{name: shared[name] for name in names & shared.keys()}))

@@ -44,7 +44,7 @@ PROGRAMS = (  # program, side of the images, batch on one chip
 
 
 @dataclass(frozen=True, kw_only=True)
-class AotConfig(Config):
+class JobConfig(Config):
     """Compile the training steps for TPUs that are not there."""
 
     chips: tuple[str, ...] = tuple(CHIPS)
@@ -65,7 +65,7 @@ class AotConfig(Config):
             raise UsageError(f".venv-{VENV}", why, fix="make bench-tpu (x86-64 Linux)")
 
 
-def main(config: AotConfig) -> int:
+def main(config: JobConfig) -> int:
     """Compile every program for every chip, alone and as four; print and write the rows."""
     from rich.console import Console
 
@@ -135,4 +135,4 @@ def line(name: str, row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(AotConfig, main))
+    sys.exit(cli.run(JobConfig, main))

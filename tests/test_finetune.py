@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from mnistjax.data.dataset import Split
 from mnistjax.data.idx import FILES, read_idx
 from mnistjax.errors import UsageError
 from mnistjax.training.feature_file import FeatureFile
-from mnistjax.training.log import read_rows
+from mnistjax.training.log import MetricsLog, read_rows
 from mnistjax.weights.source import load_weights
 
 ROOT = Path(__file__).parent.parent
@@ -133,21 +131,22 @@ def test_a_cache_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monk
 STAGES = "--stages", "head:1,block3:1@1e-4", "--train-size", "100"
 
 
-def test_stages_and_a_resumed_stage_equals_one_never_left(tmp_path):
+def test_stages_and_a_resumed_stage_equals_one_never_left(tmp_path, monkeypatch):
     assert finetune(tmp_path / "whole", *STAGES) == 0
     got = summary(tmp_path / "whole")
     assert (got["unfrozen"], got["epochs"]) == ("block3", 2)
     assert got["trainable_parameters"] > 1_400_000 + 1_000_000
     assert got["feature_cache"]["bytes"] == (100 + 360) * 8 * 8 * 128 * 4  # block 2's map
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "experiments.finetune", "--dataset", "digits"]
-    command += ["--weights", "random", "--output", str(run), *SMALL, *STAGES]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, stdout=-3)
-    while process.poll() is None and len(read_rows(run / "metrics.jsonl")) < 7:
-        pass  # five steps and an epoch, then the second stage has begun
-    os.kill(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 143, err
+    run, add = tmp_path / "run", MetricsLog.add
+
+    def stopped_in_the_second_stage(log, event, **more):
+        add(log, event, **more)
+        if event.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "add", stopped_in_the_second_stage)
+        assert finetune(run, *STAGES) == 143
     assert finetune(run, *STAGES, "--resume") == 0
     assert summary(run)["params_sha256"] == got["params_sha256"]
 

@@ -18,7 +18,7 @@ from mnistjax.training.step import make_train_step
 ROOT = Path(__file__).parent.parent
 
 
-def on_devices(count, *command, seconds=120):
+def on_devices(count, *command, seconds=300):
     """Run Python where the CPU counts as `count` devices.
 
     XLA's threads wait for each other in a sum over devices: with fewer than devices, they wait for

@@ -1,11 +1,11 @@
 from benchmarks import tpu_aot
-from benchmarks.tpu_aot import CHIPS, AotConfig, line, main, row
+from benchmarks.tpu_aot import CHIPS, JobConfig, line, main, row
 from mnistjax import cli
 
 
 def test_without_libtpu_it_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setattr(tpu_aot, "VENV", "that-is-not-there")
-    assert cli.run(AotConfig, main, []) == 2
+    assert cli.run(JobConfig, main, []) == 2
     (err,) = capsys.readouterr().err.splitlines()
     assert "libtpu" in err and "make bench-tpu" in err
 
