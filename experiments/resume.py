@@ -43,7 +43,7 @@ def check_same_run(directory: Path, settings: dict[str, Any]) -> None:
     """
     try:
         before = {**json.loads((directory / "config.json").read_text())}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         fix = "start anew with another --output"
         raise StorageError(f"{directory / 'config.json'}", str(error), fix=fix) from error
     _refuse_other_settings(directory, settings, before)

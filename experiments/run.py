@@ -28,7 +28,9 @@ def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -
         flags = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     if config.platform:
-        jax.config.update("jax_platforms", config.platform)
+        # "gpu" stands for cuda and rocm, and JAX wants every platform it is given.
+        name = {"gpu": "cuda"}.get(config.platform, config.platform)
+        jax.config.update("jax_platforms", name)
     try:
         jax.devices()
     except RuntimeError as error:

@@ -121,7 +121,8 @@ def train_stages(
         if config.resume:  # not before a whole checkpoint was found: damage leaves all as it is
             write_json(directory / "config.json", settings | {"made_with": made_with()})
         display = TrainingDisplay(console, total=epochs * steps, epochs=epochs, quiet=config.quiet)
-        log = MetricsLog(directory, upto=step, tensorboard=config.tensorboard)
+        evaluated = not begun[0].count
+        log = MetricsLog(directory, upto=step, evaluated=evaluated, tensorboard=config.tensorboard)
         compile_seconds, finished = 0.0, False
         with log, StopSignals() as stop, display, explained(config, checkpoints):
             for number, stage in enumerate(stages):

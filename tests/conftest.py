@@ -36,6 +36,13 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
+def without_pictures(monkeypatch):
+    """Reports without drawing, a third of a small run's time; module fixtures still draw."""
+    monkeypatch.setattr("mnistjax.report.figures.save_png", lambda figure, path: path.touch())
+    monkeypatch.setattr("mnistjax.report.figures.to_svg", lambda figure, salt: "<svg></svg>")
+
+
+@pytest.fixture
 def mnist_dir():
     """The real MNIST, where the checkout has it beside it."""
     path = Path(__file__).parents[2] / "shared" / "data" / "mnist"

@@ -19,6 +19,7 @@ from mnistjax.training.feature_file import FeatureFile
 from mnistjax.training.log import MetricsLog, read_rows
 from mnistjax.weights.source import load_weights
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 ROOT = Path(__file__).parent.parent
 KEYS = {"weights", "weights_sha256", "image_size", "cut", "feature_cache", "trainable_parameters"}
 SMALL = "--train-size", "200", "--batch-size", "20", "--quiet"

@@ -39,6 +39,16 @@ def test_resuming_drops_what_came_after_the_checkpoint(tmp_path):
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
 
 
+def test_an_epoch_to_be_evaluated_again_has_one_row(tmp_path):
+    end = EpochEnd(2, 1, Metrics(2.0, 3, 4), Metrics(1.0, 1, 2), 0.5, NO_STATE)
+    for evaluated in (True, False):  # killed between the row and its checkpoint, then resumed
+        with MetricsLog(tmp_path, upto=2 * (not evaluated), evaluated=evaluated) as log:
+            write(log, [1, 2] if evaluated else [])
+            log.add(end, images_per_second=8.0)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["kind"] for row in rows] == ["step", "step", "epoch"]
+
+
 def test_a_torn_last_line_is_ignored_wherever_it_was_torn(tmp_path):
     with MetricsLog(tmp_path) as log:
         write(log, [1, 2])

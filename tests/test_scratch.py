@@ -12,6 +12,7 @@ from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.training.log import read_rows
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 ROOT = Path(__file__).parent.parent
 KEYS = {"experiment", "dataset", "dataset_sha256", "train_examples", "test_examples"}
 KEYS |= {"test_accuracy", "test_loss", "epochs", "parameters", "trainable_parameters"}

@@ -16,13 +16,23 @@ class MetricsLog:
     """Append events to `<directory>/metrics.jsonl`; with `tensorboard`, to its event files too.
 
     Opening it drops rows after step `upto` (and a torn last line), so that a resumed run has each
-    step once. A context manager. Raises `UsageError` when the tensorboard extra is missing.
+    step once. `evaluated` False: the epoch that ends at `upto` will be evaluated again, so its row
+    goes too. A context manager. Raises `UsageError` when the tensorboard extra is missing.
     """
 
-    def __init__(self, directory: Path, *, upto: int = 0, tensorboard: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        upto: int = 0,
+        evaluated: bool = True,
+        tensorboard: bool = False,
+    ) -> None:
         self._path = directory / "metrics.jsonl"
         self._writer = _tensorboard_writer(directory) if tensorboard else None
-        self.rows = [row for row in read_rows(self._path) if row["step"] <= upto]
+        again = set() if evaluated else {("epoch", upto)}
+        rows = [row for row in read_rows(self._path) if row["step"] <= upto]
+        self.rows = [row for row in rows if (row["kind"], row["step"]) not in again]
         if upto and (not self.rows or self.rows[-1]["step"] < upto):
             last = self.rows[-1]["step"] if self.rows else 0
             warn(f"{self._path}: is damaged; rows of steps {last + 1} to {upto} are lost")
@@ -117,7 +127,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             rows.append(row | {"step": int(row["step"]), "kind": str(row["kind"])})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             break
     return rows
 
