@@ -15,9 +15,9 @@ from benchmarks.cells import Cell, run_cell, run_rounds
 from benchmarks.environment import environment, load
 from benchmarks.limits import bfloat16_peak
 from benchmarks.results import NOISY_LOAD, ratio, save, show, summarise
-from benchmarks.rows import PLATFORMS
 from mnistjax.cli import Config
 from mnistjax.errors import UsageError
+from mnistjax.platforms import PLATFORMS
 
 PEAKS = ("gemm_gflops", "gemm_bf16_gflops", "copy_gb_per_s")
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 110)
@@ -60,9 +60,7 @@ def compare(
     `same(ours, theirs)` says in a few words how two reports differ, "" if they compute the same:
     a cell that computes something else gets no time. Raises `UsageError` if `--only` names none.
     """
-    chosen = [cell for cell in cells if not config.only or cell.name in config.only]
-    if not chosen:
-        UsageError.unless_in("--only", config.only[0], [cell.name for cell in cells])
+    chosen = asked_for(config, cells)
     reports: dict[str, list[dict[str, Any]]] = {cell.name: [] for cell in chosen}
     with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
         path = Path(directory) / "problem.npz"
@@ -92,6 +90,14 @@ def compare(
             row["ours_is"] = times
     console.print(show(title, rows))
     return {"peaks": {k: peaks[k] for k in PEAKS if k in peaks}, "rows": rows}
+
+
+def asked_for(config: BenchmarkConfig, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that `--only` leaves; raise `UsageError` if it names none of them."""
+    chosen = [cell for cell in cells if not config.only or cell.name in config.only]
+    if not chosen:
+        UsageError.unless_in("--only", config.only[0], [cell.name for cell in cells])
+    return chosen
 
 
 def finish(job: str, config: BenchmarkConfig, facts: dict[str, Any], result: dict[str, Any]) -> int:

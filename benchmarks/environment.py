@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mnistjax.errors import UsageError
+from mnistjax.platforms import JAX_NAMES
 
 ROOT = Path(__file__).parent.parent
 ISA = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
-
-
-# JAX's own "gpu" means CUDA and ROCm both, and fails for want of the other one.
-JAX_NAMES = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 # In a process of its own: a GPU or TPU that this one held, no cell could use.
 DEVICE = """
 import json, jax

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from benchmarks.jobs import JOBS
 
-PLATFORMS = ("cpu", "gpu", "tpu")
 STATUSES = ("measured", "compiled-only", "not run")
 Rows = dict[str, dict[str, Any]]
 

@@ -38,12 +38,12 @@ def cells() -> dict[Cell, int]:
 def main(config) -> int:
     """Measure every cell; one that cannot run, or waits for ever, is a row that says why."""
     from benchmarks.cells import run_cell, run_rounds
-    from benchmarks.compare import console, facts, finish
+    from benchmarks.compare import asked_for, console, facts, finish
     from benchmarks.problems import cnn_problem, cnn_step_flops
     from benchmarks.results import show, summarise
 
     machine = facts(config)
-    images = {c: n for c, n in cells().items() if not config.only or c.name in config.only}
+    images = {cell: cells()[cell] for cell in asked_for(config, [*cells()])}
     title = f"training step of the small CNN, float32, {config.threads} threads"
     reports = {cell: [] for cell in images}
     with tempfile.TemporaryDirectory() as directory, console.status(title) as status:

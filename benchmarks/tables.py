@@ -5,7 +5,8 @@ from typing import Any
 
 from benchmarks.jobs import JOBS
 from benchmarks.results import NOISY_LOAD
-from benchmarks.rows import PLATFORMS, STATUSES, Group, Rows, groups, is_ours, measure, number
+from benchmarks.rows import STATUSES, Group, Rows, groups, is_ours, measure, number
+from mnistjax.platforms import PLATFORMS
 
 # Keys of a row in the order of their columns; numbers under other names come after these.
 HEADINGS = {

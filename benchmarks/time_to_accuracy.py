@@ -21,7 +21,7 @@ import tyro
 from rich.table import Table
 
 from benchmarks.cells import Cell, pin, run_cell
-from benchmarks.compare import BenchmarkConfig, console, facts, finish
+from benchmarks.compare import BenchmarkConfig, asked_for, console, facts, finish
 from benchmarks.problems import mnist_problem
 from mnistjax import cli
 from mnistjax.errors import UsageError
@@ -64,7 +64,7 @@ def main(config: JobConfig) -> int:
         return 0
     machine = facts(config)
     pin(config.threads)
-    chosen = [cell for cell in CELLS if not config.only or cell.name in config.only]
+    chosen = asked_for(config, CELLS)
     reports: dict[str, list[dict[str, Any]]] = {cell.name: [] for cell in chosen}
     with tempfile.TemporaryDirectory() as directory, console.status("MNIST") as status:
         path = Path(directory) / "problem.npz"

@@ -13,8 +13,7 @@ import tyro
 from mnistjax.cli import Config
 from mnistjax.data.load import DATASETS
 from mnistjax.errors import StorageError, UsageError
-
-PLATFORMS = ("cpu", "gpu", "tpu")
+from mnistjax.platforms import PLATFORMS
 
 
 @dataclass(frozen=True, kw_only=True)

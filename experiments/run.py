@@ -16,6 +16,7 @@ from mnistjax.data.load import load_dataset
 from mnistjax.data.split import hold_out, subset
 from mnistjax.errors import UsageError
 from mnistjax.models.summary import LayerRow
+from mnistjax.platforms import JAX_NAMES
 from mnistjax.report.console import model_table
 from mnistjax.training.parallel import check_divides
 
@@ -28,9 +29,7 @@ def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -
         flags = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     if config.platform:
-        # "gpu" stands for cuda and rocm, and JAX wants every platform it is given.
-        name = {"gpu": "cuda"}.get(config.platform, config.platform)
-        jax.config.update("jax_platforms", name)
+        jax.config.update("jax_platforms", JAX_NAMES[config.platform])
     try:
         jax.devices()
     except RuntimeError as error:

@@ -13,6 +13,7 @@ from mnistjax.data.dataset import Split
 from mnistjax.models.summary import LayerRow
 from mnistjax.report import figures
 from mnistjax.report.scores import by_class, confusion, most_wrong
+from mnistjax.training.storage import write_whole
 
 
 def write_report(
@@ -67,10 +68,8 @@ def write_report(
         titles=titles,
         details=_flat(summary),
     )
-    part, final = directory / "report.html.part", directory / "report.html"
-    part.write_text(page, encoding="utf-8")
-    part.replace(final)
-    return final
+    write_whole(directory / "report.html", page)
+    return directory / "report.html"
 
 
 def _flat(summary: dict[str, Any]) -> dict[str, str]:

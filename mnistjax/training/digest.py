@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mnistjax.training.freeze import paths
+
 SCHEMA = 1
 
 
@@ -55,13 +57,8 @@ def layout(tree: Any) -> list[Leaf]:
     [Leaf(path='w', dtype='float32', shape=[2, 3], sha256='')]
     """
     return [
-        Leaf(
-            jax.tree_util.keystr(path, simple=True, separator="/"),
-            str(leaf.dtype),
-            list(leaf.shape),
-            "",
-        )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        Leaf(path, str(leaf.dtype), list(leaf.shape), "")
+        for path, leaf in zip(paths(tree), jax.tree.leaves(tree), strict=True)
     ]
 
 

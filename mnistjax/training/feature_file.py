@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mnistjax.errors import StorageError
-from mnistjax.training.storage import storage_errors
+from mnistjax.training.storage import storage_errors, write_whole
 
 RECORD_VERSION = 1
 
@@ -124,12 +124,7 @@ class FeatureFile:
 
     def _write_record(self, blocks: list[tuple[int, str]]) -> None:
         record = {"version": RECORD_VERSION, "shape": self._shape, "blocks": blocks}
-        part = self._record.with_name("record.json.part")
-        with part.open("w") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._record)
+        write_whole(self._record, json.dumps(record))
 
     def _check_space(self) -> None:
         needed = self.nbytes - self.rows * nbytes(self._shape[1:])

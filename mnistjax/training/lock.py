@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from mnistjax.errors import StorageError
-from mnistjax.training.storage import fcntl
+from mnistjax.training.storage import fcntl, try_lock
 
 _held: dict[tuple[int, int], int] = {}
 
@@ -29,13 +29,11 @@ def hold(directory: Path) -> None:
         if (info.st_dev, info.st_ino) in _held:
             os.close(descriptor)
             return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock(descriptor):
             owner = os.read(descriptor, 300).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             fix = "wait for it to end, or pass another --output"
-            raise StorageError(str(directory), f"in use by {owner}", fix=fix) from error
+            raise StorageError(str(directory), f"in use by {owner}", fix=fix)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
     except OSError as error:

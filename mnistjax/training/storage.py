@@ -24,24 +24,26 @@ def locked(path: Path, *, should_stop: Callable[[], bool]) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     with file:
-        while not _lock(file.fileno(), path):
-            if should_stop():
-                yield False
-                return
+        while True:
+            with storage_errors(path):
+                alone = try_lock(file.fileno())
+            if alone or should_stop():
+                break
             time.sleep(0.05)
-        yield True
+        yield alone
 
 
-def _lock(descriptor: int, path: Path) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process alone; False if another one has it.
+
+    Without `fcntl` nothing is locked, and the answer is True.
+    """
     if fcntl is None:
         return True
     try:
-        with storage_errors(path):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except StorageError as error:
-        if isinstance(error.__cause__, BlockingIOError):
-            return False
-        raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 
