@@ -11,13 +11,13 @@ from jaxtyping import Array
 from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.models.vgg16 import convolutions, map_shape, walk
 from mnistjax.ops import winograd
-from mnistjax.ops.convolution import conv2d, conv2d_transformed, fits_winograd
+from mnistjax.ops.convolution import conv2d, conv2d_frozen, fits_winograd
 
-# Values of a block's first map in work at a time, 2 MB: the block's transformed tiles stay in the
-# cache, and its memory below the 32 MB from which glibc's malloc returns it to the system after
-# every call. Images/s on two cores with 2**18, 2**19, 2**20, 2**21: 32x32 463, 565, 549, 479;
-# 64x64 115, 154, 146, 126; 224x224, where one image is more, 10.8, 11.0, 11.7, 10.9.
-CHUNK_VALUES = 2**19
+# Values of a block's first map in work at a time, 4 MB: the block's transformed tiles stay near,
+# and up to 64x64 its memory below the 32 MB from which glibc's malloc returns it to the system
+# after every call. Images/s on two cores with 2**18, 2**19, 2**20, 2**21: 32x32 517, 654, 684, 722;
+# 64x64 146, 181, 198, 186; 224x224, where one image is more, 14.3, 14.6, 14.9, 15.2.
+CHUNK_VALUES = 2**20
 
 
 def make_frozen(
@@ -56,8 +56,10 @@ def make_frozen(
             kernel, bias = (jnp.asarray(params[layer][role]) for role in ("kernel", "bias"))
             if on_cpu and fits_winograd(kernel.shape):
                 weights = kernel.shape[2] * kernel.shape[3]
-                kernel = _transform(kernel, winograd.tile_size(chunk, size, size, weights))
-            constant[layer] = {"kernel": kernel, "bias": bias}
+                m = winograd.tile_size(chunk, size, size, weights)
+                constant[layer] = {"kernel": _freeze(kernel, m), "bias": bias}
+            else:
+                constant[layer] = {"kernel": kernel, "bias": bias}
 
     def apply_fn(constant: Params, images: Array) -> Array:
         def forward(images: Array) -> Array:
@@ -71,13 +73,13 @@ def make_frozen(
     return constant, apply_fn
 
 
-_transform = jax.jit(winograd.transform_kernel, static_argnums=1)
+_freeze = jax.jit(winograd.freeze_kernel, static_argnums=1)
 
 
 def _convolve(constant: Params, layer: str, x: Array) -> Array:
     kernel, bias = constant[layer]["kernel"], constant[layer]["bias"]
-    conv = conv2d if kernel.shape[0] == 3 else conv2d_transformed
-    return conv(x, kernel) + bias.reshape(1, 1, 1, -1)
+    y = conv2d_frozen(x, kernel) if isinstance(kernel, tuple) else conv2d(x, kernel)
+    return y + bias.reshape(1, 1, 1, -1)
 
 
 def _in_chunks(fn: Callable[[Array], Array], x: Array, limit: int) -> Array:

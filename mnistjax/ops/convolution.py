@@ -13,7 +13,7 @@ Forward and both gradients share the transformed tiles, so one rule serves all t
 they are level, with 64 Winograd takes half of their time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -111,29 +111,24 @@ def _winograd_backward(m: int, residuals: tuple[Array, Array], dy: Array):
 winograd_conv.defvjp(_winograd_forward, _winograd_backward)
 
 
-def conv2d_transformed(
+def conv2d_frozen(
     x: Float[Array, "batch height width inputs"],
-    transformed: Float[Array, "n n inputs outputs"],
+    parts: Sequence[Float[Array, "_ n inputs outputs"]],
     *,
     padding: Padding = "SAME",
 ) -> Float[Array, "batch height2 width2 outputs"]:
-    """`conv2d` with a 3x3 kernel that `winograd.transform_kernel` has transformed already.
+    """`conv2d` with a 3x3 kernel that `winograd.freeze_kernel` has transformed already.
 
-    For frozen kernels on a CPU: the tile is what the kernel was transformed for. Not made for
-    training; its gradient is correct but slow.
+    For a CPU: the tile is what the kernel was transformed for. Not made for training; its gradient
+    is correct but slow.
 
     >>> x, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 2))
-    >>> y = conv2d_transformed(x, winograd.transform_kernel(kernel, 4))
+    >>> y = conv2d_frozen(x, winograd.freeze_kernel(kernel, 4))
     >>> bool(jnp.allclose(y, conv2d(x, kernel), atol=1e-4))
     True
     """
-    m = transformed.shape[0] - 2
-
-    def fn(x: Array) -> Array:
-        products = winograd.multiply(winograd.transform_input(x, m, 3), transformed)
-        return winograd.transform_output(products, m, 3)
-
-    return over_tiles(fn, x, m, padding)
+    m = parts[0].shape[1] - 2
+    return over_tiles(lambda x: winograd.convolve(x, parts, 3), x, m, padding)
 
 
 def output_size(

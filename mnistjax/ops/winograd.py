@@ -5,6 +5,7 @@ Images and kernels are transformed apart, so a frozen kernel is transformed once
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 
@@ -16,6 +17,10 @@ from jaxtyping import Array, Float
 # Evaluation points in the order they are used; F(4,3) is most exact with 1/2 beside -2.
 POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
 POINTS_4 = (0, 1, -1, Fraction(1, 2), -2)
+# Chains of work that XLA runs side by side, where it runs a batch of products on one thread. VGG16
+# on two cores with 1, 2, 3, 4, 6 chains, images/s: 224x224 12.0, 12.9, 14.6, 14.6, 14.2; 32x32 605,
+# 615, 715, 710, -.
+PARTS = 3
 
 
 @cache
@@ -60,18 +65,19 @@ def tile_size(batch: int, height: int, width: int, weights: int) -> int:
     """The m in 2, 4, 5, 6 with the least work for output maps of this size.
 
     `weights`: inputs * outputs of the kernel. Work is n * n products of the tiles with the weights,
-    and fetching the n * n transformed weights: little while they fit the cache, as much as 50 tiles
-    from 8 MB on (fitted to `python -m benchmarks.tune`, where 14x14 maps of 512 channels take 5 ms
-    by F(2, 3) and 25 ms by F(4, 3)).
+    a fifth more with 5 and 6 for their longer sums, and fetching the n * n transformed weights:
+    little while they fit the cache, as much as 50 tiles from 8 MB on (fitted to
+    `python -m benchmarks.tune`; 14x14 maps of 512 channels take 5 ms by F(2, 3), 25 ms by F(4, 3),
+    112x112 of 128 channels 10 ms by F(4, 3), 12 ms by F(6, 3)).
 
     >>> tile_size(22, 10, 10, 32 * 64), tile_size(64, 4, 4, 512 * 512), tile_size(1, 224, 224, 4096)
     (5, 4, 6)
-    >>> tile_size(1, 14, 14, 512 * 512)
-    2
+    >>> tile_size(1, 14, 14, 512 * 512), tile_size(1, 112, 112, 128 * 128)
+    (2, 4)
     """
 
     def work(m: int) -> float:
-        tiles = batch * -(-height // m) * -(-width // m)
+        tiles = batch * -(-height // m) * -(-width // m) * (1.2 if m > 4 else 1)
         products = (m + 2) ** 2
         return products * (tiles + 50 * min(1.0, 4 * products * weights / 2**23))
 
@@ -160,13 +166,26 @@ def transform_output_adjoint(
 def transform_kernel(
     kernel: Float[Array, "r r inputs outputs"], m: int
 ) -> Float[Array, "n n inputs outputs"]:
-    """G g G^T: done once for a frozen kernel.
+    """G g G^T.
 
     >>> transform_kernel(jnp.ones((3, 3, 8, 16)), 4).shape
     (6, 6, 8, 16)
     """
     g = matrices(m, kernel.shape[0])[1]
     return combine(g, _planes(combine(g, _planes(kernel, 0), 0), 1), 1)
+
+
+def freeze_kernel(
+    kernel: Float[Array, "r r inputs outputs"], m: int
+) -> tuple[Float[Array, "_ n inputs outputs"], ...]:
+    """`transform_kernel` done once, cut into the `PARTS` that `convolve` takes.
+
+    Arrays of their own: cut within a program, 28x28 maps of 512 channels took 20 ms instead of 7.
+
+    >>> [part.shape for part in freeze_kernel(jnp.ones((3, 3, 8, 16)), 5)]
+    [(3, 7, 8, 16), (2, 7, 8, 16), (2, 7, 8, 16)]
+    """
+    return tuple(jnp.array_split(transform_kernel(kernel, m), PARTS))
 
 
 def transform_kernel_adjoint(
@@ -178,9 +197,9 @@ def transform_kernel_adjoint(
 
 
 def multiply(
-    v: Float[Array, "n n batch rows columns inputs"], u: Float[Array, "n n inputs outputs"]
-) -> Float[Array, "n n batch rows columns outputs"]:
-    """The products, as n * n matrix products over all tiles."""
+    v: Float[Array, "m n batch rows columns inputs"], u: Float[Array, "m n inputs outputs"]
+) -> Float[Array, "m n batch rows columns outputs"]:
+    """The products, as m * n matrix products over all tiles."""
     flat = jnp.einsum("ktc,kco->kto", _flat(v), u.reshape(-1, *u.shape[2:]))
     return flat.reshape(*v.shape[:-1], u.shape[-1])
 
@@ -190,6 +209,30 @@ def multiply_adjoint(v: Array, u: Array, dm: Array) -> tuple[Array, Array]:
     dv = jnp.einsum("kto,kco->ktc", _flat(dm), u.reshape(-1, *u.shape[2:]))
     du = jnp.einsum("ktc,kto->kco", _flat(v), _flat(dm))
     return dv.reshape(v.shape), du.reshape(u.shape)
+
+
+def convolve(
+    x: Float[Array, "batch height width inputs"],
+    parts: Sequence[Float[Array, "_ n inputs outputs"]],
+    r: int,
+) -> Float[Array, "batch height2 width2 outputs"]:
+    """The convolution with a kernel from `freeze_kernel`; height and width are m * tiles + r - 1.
+
+    `transform_input`, `multiply` and `transform_output`, but each part of the tiles' rows by
+    itself, up to the last sum.
+    """
+    n = parts[0].shape[1]
+    m = n - r + 1
+    a, _, b = matrices(m, r)
+    rows, columns = (x.shape[1] - r + 1) // m, (x.shape[2] - r + 1) // m
+    shifted = _strided(x, 1, n, m, rows)
+    planes: list[Array] = []
+    for u in parts:
+        v = combine(b[len(planes) :][: len(u)], shifted, 0)
+        v = combine(b, _strided(v, 3, n, m, columns), 1)
+        planes += _planes(combine(a, _planes(multiply(v, u), 1), 4), 0)
+    y = combine(a, planes, 2)
+    return lax.collapse(lax.collapse(y, 1, 3), 2, 4)
 
 
 def _flat(x: Array) -> Array:
