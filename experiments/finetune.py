@@ -73,7 +73,7 @@ class FinetuneConfig(RunConfig):
     cache_features: bool = True
     """Compute the frozen part once and keep it on disk; --no-cache-features: in every epoch."""
     cache_limit: Annotated[float, tyro.conf.arg(metavar="GIB")] = 8.0
-    """Do not cache features that are larger."""
+    """All cached features together; those used longest ago go first, larger ones are not kept."""
     color: bool = False
     """Keep the colours of images of a folder."""
 

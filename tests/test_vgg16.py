@@ -1,8 +1,4 @@
-"""Parity with Keras's VGG16 on random weights, whole, in parts and frozen.
-
-Not tested: the logits of Keras's full top. `include_top=True` wants 224x224 images and has 138
-million parameters; its three layers are the dense layers of any head.
-"""
+"""Parity with Keras's VGG16 on random weights, whole, in parts and frozen."""
 
 from functools import cache
 

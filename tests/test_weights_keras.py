@@ -13,6 +13,7 @@ import pytest
 from weights_files import assert_same, legacy
 
 from mnistjax.errors import DataError
+from mnistjax.models.frozen import make_frozen
 from mnistjax.weights.architecture import TOP, table
 from mnistjax.weights.preprocess import caffe, to_vgg_input
 from mnistjax.weights.source import load_weights
@@ -73,6 +74,34 @@ def test_a_cut_takes_the_first_blocks_and_names_the_rest(keras_files, keras_para
     weights = load_weights(keras_files / "keras3.weights.h5", cut="block3")
     assert_same(weights.params, {layer: keras_params[layer] for layer in table("block3")})
     assert sorted((*weights.params, *weights.ignored)) == sorted(keras_params)
+
+
+def test_logits_of_the_whole_network_equal_those_of_keras(tmp_path):
+    """Features from a file with the top, then the top's own three layers, written out."""
+    import keras
+
+    images = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        model = keras.applications.VGG16(
+            weights=None,  # type: ignore[arg-type]  a random network
+            input_shape=(32, 32, 3),
+            classes=10,
+            classifier_activation=None,  # type: ignore[arg-type]  logits
+        )
+        x = keras.applications.vgg16.preprocess_input(images.astype(np.float32))
+        expected = np.asarray(model(x), np.float64)
+    model.save_weights(tmp_path / "top.weights.h5")
+
+    weights = load_weights(tmp_path / "top.weights.h5", cut="block5")
+    assert weights.ignored == TOP
+    blocks = [f"block{n}" for n in range(1, 6)]
+    constant, apply_fn = make_frozen(weights.params, blocks=blocks, image_size=32)
+    x = jax.jit(apply_fn)(constant, weights.preprocess(32)(jnp.asarray(images)))
+    x = np.asarray(x, np.float64).reshape(2, -1)
+    for layer in TOP:
+        kernel, bias = model.get_layer(layer).get_weights()
+        x = np.maximum(x, 0) @ kernel + bias
+    assert np.linalg.norm(x - expected) < 1e-5 * np.linalg.norm(expected)
 
 
 def test_only_arrays_are_read_never_code(keras_vgg16, keras_files):

@@ -72,8 +72,9 @@ class FeatureFile:
         self._blocks, self._digest = blocks, hashlib.sha256()
 
     def read(self) -> Float32[np.ndarray, "n *row"]:
-        """All rows as a read-only memory map."""
+        """All rows as a read-only memory map. The record's time is that of the last use."""
         with storage_errors(self._directory):
+            os.utime(self._record)
             return np.load(self._path, mmap_mode="r")
 
     def __enter__(self) -> "FeatureFile":

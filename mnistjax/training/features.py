@@ -14,6 +14,7 @@ from jaxtyping import Array, Float32, UInt8
 from rich.console import Console
 
 from mnistjax.errors import UsageError
+from mnistjax.training.eviction import forget_oldest
 from mnistjax.training.feature_file import FeatureFile, nbytes
 from mnistjax.training.progress import CountDisplay
 from mnistjax.training.storage import locked
@@ -86,8 +87,9 @@ def cached_features(
     `compute` is jitted, sees batches of one size (the last one is padded) and treats each image
     for itself; it is traced for its shape in any case. What a stop, an error or a kill leaves is
     continued by the next call. `should_stop` is asked after every batch. Of two processes at one
-    key the second waits and finds the work done. Raises `StorageError`, for too little room
-    before it starts, and `UsageError` for a key that is none of `features_key`'s.
+    key the second waits and finds the work done. `limit_bytes` holds for all features in
+    `directory`: those used longest ago are deleted to make room. Raises `StorageError`, for too
+    little room before it starts, and `UsageError` for a key that is none of `features_key`'s.
     """
     if not re.fullmatch("[0-9a-f]{64}", key):
         raise UsageError(f"feature cache key {key}", "is no SHA-256", fix="pass features_key(...)")
@@ -104,6 +106,8 @@ def cached_features(
     with locked(place / "lock", should_stop=should_stop) as alone:
         if not alone:
             return Stopped(0, count)
+        if limit_bytes is not None:
+            forget_oldest(directory, needed=nbytes(shape), limit_bytes=limit_bytes, spare=key)
         with FeatureFile(place, shape) as file, CountDisplay(console, count, quiet) as display:
             found = file.rows
             display.show(found)
