@@ -30,6 +30,7 @@ Pool = Literal["max", "avg"]
 PATCH_VALUES = 64
 
 
+@partial(jax.jit, static_argnames=("pool", "padding", "size"), inline=True)
 def conv_pool(
     x: Float[Array, "batch height width inputs"],
     kernel: Float[Array, "rows columns inputs outputs"],

@@ -1,10 +1,14 @@
 """Local response normalisation: neighbouring channels inhibit each other."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 
+@partial(jax.jit, static_argnames=("n", "k", "alpha", "beta"), inline=True)
 def local_response_norm(
     x: Float[Array, "batch height width channels"],
     *,

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from mnistjax.ops.convolution import Padding
 
 
+@partial(jax.jit, static_argnames=("window", "strides", "padding"), inline=True)
 def max_pool(
     x: Float[Array, "batch height width channels"],
     window: tuple[int, int] = (2, 2),
@@ -34,6 +35,7 @@ def max_pool(
     return lax.platform_dependent(x, cpu=lambda x: _max_pool_2x2(_even(x)), default=plain)
 
 
+@partial(jax.jit, static_argnames=("window", "strides", "padding"), inline=True)
 def avg_pool(
     x: Float[Array, "batch height width channels"],
     window: tuple[int, int] = (2, 2),
