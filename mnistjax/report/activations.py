@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mnistjax.models.frozen import make_frozen
 from mnistjax.models.functional import Params
-from mnistjax.report.figures import STYLE
+from mnistjax.report.figures import STYLE, mosaic
 
 CHANNELS = 4
 
@@ -31,21 +31,24 @@ def activations_figure(
     for block in blocks:
         constant, apply_fn = make_frozen(params, blocks=[block], image_size=x.shape[1])
         maps[block] = np.asarray(x := jax.jit(apply_fn)(constant, x))  # 305 operations in one
-    columns = 1 + CHANNELS * len(blocks)
+    gray = images.shape[-1] == 1
+    pictures = {"": mosaic(images[..., 0] if gray else images / 255, 1)}
+    for block, activation in maps.items():
+        strongest = activation.mean((0, 1, 2)).argsort()[::-1][:CHANNELS]
+        chosen = activation[..., strongest] / np.maximum(
+            activation[..., strongest].max((0, 1, 2)), 1e-9
+        )
+        tiles = np.moveaxis(chosen, -1, 1).reshape(-1, *chosen.shape[1:3])
+        pictures[block] = mosaic(tiles, CHANNELS)
+    widths = [picture.shape[1] for picture in pictures.values()]
+    size = 0.72 * sum(widths) / widths[0], 0.75 * len(images) + 0.4
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(0.72 * columns, 0.8 * len(images) + 0.4), layout="constrained")
-        grid = figure.subplots(len(images), columns, squeeze=False)
-        for axes in grid.ravel():
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+        for axes, (block, picture) in zip(grid, pictures.items(), strict=True):
             axes.axis("off")
-        for axes, image in zip(grid[:, 0], images, strict=True):
-            gray = image.shape[-1] == 1
-            axes.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255)
-        for depth, (block, activation) in enumerate(maps.items()):
-            first = 1 + CHANNELS * depth
-            grid[0, first].set_title(block, fontsize=10, loc="left")
-            strongest = activation.mean((0, 1, 2)).argsort()[::-1][:CHANNELS]
-            for offset, channel in enumerate(strongest):
-                top = activation[..., channel].max() or 1.0
-                for axes, one in zip(grid[:, first + offset], activation, strict=True):
-                    axes.imshow(one[..., channel], cmap="magma", vmin=0, vmax=top)
+            axes.set_title(block, fontsize=10, loc="left")
+            axes.imshow(
+                picture, cmap="magma" if block else "gray", vmin=0, vmax=1 if block else 255
+            )
         return figure

@@ -107,16 +107,34 @@ def filters_figure(kernel: np.ndarray) -> Figure:
     color = filters.shape[-1] == 3
     largest = float(np.abs(filters).max()) or 1.0
     columns = min(16, len(filters))
-    rows = -(-len(filters) // columns)
+    shown = filters / largest / 2 + 0.5 if color else filters.mean(axis=-1)
+    picture = mosaic(shown, columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.62 * rows + 0.1), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes in grid:
-            axes.axis("off")
-        for axes, one in zip(grid, filters, strict=False):
-            shown = one / largest / 2 + 0.5 if color else one.mean(axis=-1)
-            axes.imshow(shown, cmap="RdBu_r", vmin=-largest, vmax=largest)
+        figure = Figure(figsize=(9, 9 * picture.shape[0] / picture.shape[1]), layout="constrained")
+        axes = figure.subplots()
+        axes.axis("off")
+        axes.imshow(picture, cmap="RdBu_r", vmin=-largest, vmax=largest)
         return figure
+
+
+def mosaic(tiles: np.ndarray, columns: int, *, side: int = 96, gap: int = 4) -> np.ndarray:
+    """`tiles` [n, height, width, ...] enlarged to squares in one picture, NaN or white between.
+
+    Axes of their own would take 16 ms each to draw.
+
+    >>> mosaic(np.ones((3, 2, 2)), columns=2, side=4, gap=1).shape
+    (9, 9)
+    """
+    count, height, width, *channels = tiles.shape
+    nearest = np.arange(side)
+    tiles = tiles[:, nearest * height // side][:, :, nearest * width // side]
+    rows = -(-count // columns)
+    size = rows * (side + gap) - gap, columns * (side + gap) - gap
+    picture = np.full((*size, *channels), 1.0 if channels else np.nan)
+    for index, tile in enumerate(tiles):
+        top, left = (place * (side + gap) for place in divmod(index, columns))
+        picture[top : top + side, left : left + side] = tile
+    return picture
 
 
 def save_png(figure: Figure, path: Path) -> None:
