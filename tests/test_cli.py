@@ -127,6 +127,33 @@ def test_memory_has_an_exit_code(error, capsys):
     assert "--batch-size" in capsys.readouterr().err
 
 
+FILLS_THE_MEMORY = """
+import resource, sys
+import jax, jax.numpy as jnp
+from mnistjax import cli
+
+def main(config):
+    add = jax.jit(lambda x: x + 1)
+    add(jnp.ones(4)).block_until_ready()
+    pages = int(open("/proc/self/statm").read().split()[0])
+    limit = pages * resource.getpagesize() + 2**28
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    add(jnp.zeros(2**28)).block_until_ready()
+    return 0
+
+sys.exit(cli.run(cli.Config, main, []))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_a_full_memory_is_told_as_that():
+    """The system's own refusal, for a gigabyte where a quarter of one is left."""
+    command = [sys.executable, "-c", FILLS_THE_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr == "error: memory: none left. Fix: pass a smaller --batch-size\n"
+
+
 def test_a_disk_that_says_no_where_nobody_expects_it_is_a_storage_error(tmp_path, capsys):
     def main(_: RunConfig) -> int:
         (tmp_path / "nowhere" / "x").write_text("")

@@ -39,8 +39,10 @@ def kept(directory):
 
 
 def test_what_was_used_longest_ago_goes(tmp_path):
-    for name in ("a", "b", "a", "c"):  # found again, "a" is younger than "b"
+    for name in ("a", "b", "a"):
         use(tmp_path, name, 2 * BYTES)
+    assert kept(tmp_path) == "ab"  # what is there needs no room again
+    use(tmp_path, "c", 2 * BYTES)  # found again, "a" is younger than "b"
     assert kept(tmp_path) == "ac"
     assert sum(path.stat().st_size for path in tmp_path.glob("*/*.npy")) <= 2 * BYTES
     assert computed(use(tmp_path, "a", 2 * BYTES)) == 0
