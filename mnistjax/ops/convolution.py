@@ -9,7 +9,7 @@ naive loops (github.com/jax-ml/jax/issues/12868), so there every convolution is 
 | other | any | patches: one product with all k * k shifted copies side by side |
 
 Every operation is jitted, so that outside of jit it is one program: a small CNN's first call took
-7 s operation by operation and takes 2. Inside jit it leaves no trace (`inline`).
+7 s operation by operation and takes 1. Inside jit it leaves no trace (`inline`).
 
 Forward and both gradients share the transformed tiles, so one rule serves all three. It rests on
 `python -m benchmarks.tune`: with 4 input channels patches are faster (1.7 ms against 2.3), with 8

@@ -35,9 +35,8 @@ def activations_figure(
     pictures = {"": mosaic(images[..., 0] if gray else images / 255, 1)}
     for block, activation in maps.items():
         strongest = activation.mean((0, 1, 2)).argsort()[::-1][:CHANNELS]
-        chosen = activation[..., strongest] / np.maximum(
-            activation[..., strongest].max((0, 1, 2)), 1e-9
-        )
+        chosen = activation[..., strongest]
+        chosen = chosen / np.maximum(chosen.max((0, 1, 2)), 1e-9)
         tiles = np.moveaxis(chosen, -1, 1).reshape(-1, *chosen.shape[1:3])
         pictures[block] = mosaic(tiles, CHANNELS)
     widths = [picture.shape[1] for picture in pictures.values()]

@@ -13,17 +13,19 @@ def forget_oldest(directory: Path, *, needed: int, limit_bytes: int, spare: str)
     that another process computes just now. Lock files stay: a lock on a deleted file keeps nobody
     out. Whoever has the features mapped keeps them until it ends.
     """
-    records = [path for path in directory.glob("*/record.json") if path.parent.name != spare]
-    files = [(path.stat(), path, path.with_name("features.npy")) for path in records]
-    files = [(stat, path, array) for stat, path, array in files if array.exists()]
-    over = needed + sum(array.stat().st_size for _, _, array in files) - limit_bytes
-    for _, record, array in sorted(files, key=lambda file: file[0].st_mtime_ns):
+    files = []
+    for record in directory.glob("*/record.json"):
+        with suppress(OSError):  # another process may delete it just now
+            size = record.with_name("features.npy").stat().st_size
+            files.append((record.stat().st_mtime_ns, size, record))
+    files = sorted(file for file in files if file[2].parent.name != spare)
+    over = needed + sum(size for _, size, _ in files) - limit_bytes
+    for _, size, record in files:
         if over <= 0:
             return
         # On Windows a file that is mapped cannot be deleted; it is then for the next one to do.
         with suppress(OSError), record.with_name("lock").open("a") as lock:
             if try_lock(lock.fileno()):
-                size = array.stat().st_size
-                array.unlink()
+                record.with_name("features.npy").unlink()
                 record.unlink()
                 over -= size
