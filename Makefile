@@ -64,7 +64,7 @@ $(VENV):
 
 # One resolution for every system and Python from 3.11 on; hatchling builds the editable install.
 LOCK := pip compile pyproject.toml - --universal --generate-hashes --no-annotate --quiet \
-  --no-header --no-emit-index-url --no-emit-find-links
+  --no-header
 lock:
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q uv
 	printf 'hatchling\neditables\n' | .venv-lock/bin/uv $(LOCK) --upgrade -o constraints.txt

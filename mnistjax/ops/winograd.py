@@ -108,12 +108,15 @@ def _planes(x: Array, axis: int) -> list[Array]:
 
 
 def transform_input(
-    x: Float[Array, "batch height width channels"], m: int, r: int
-) -> Float[Array, "n n batch rows columns channels"]:
-    """B^T d B of overlapping tiles; height and width are m * tiles + r - 1."""
+    x: Float[Array, "batch height width channels"], m: int, r: int, part: slice = slice(None)
+) -> Float[Array, "part n batch rows columns channels"]:
+    """B^T d B of overlapping tiles; height and width are m * tiles + r - 1.
+
+    `part`: only these of the n rows of every transformed tile.
+    """
     b = matrices(m, r)[2]
     rows, columns = (x.shape[1] - r + 1) // m, (x.shape[2] - r + 1) // m
-    x = combine(b, _strided(x, 1, len(b), m, rows), 0)
+    x = combine(b[part], _strided(x, 1, len(b), m, rows), 0)
     return combine(b, _strided(x, 3, len(b), m, columns), 1)
 
 
@@ -145,9 +148,16 @@ def transform_output(
     m_: Float[Array, "n n batch rows columns channels"], m: int, r: int
 ) -> Float[Array, "batch height width channels"]:
     """A^T M A: height and width are m * tiles."""
-    a = matrices(m, r)[0]
-    y = combine(a, _planes(m_, 1), 4)
-    y = combine(a, _planes(y, 0), 2)
+    return _output_rows(_output_columns(m_, m, r), m, r)
+
+
+def _output_columns(m_: Array, m: int, r: int) -> list[Array]:
+    """M A, a plane for each row of M."""
+    return _planes(combine(matrices(m, r)[0], _planes(m_, 1), 4), 0)
+
+
+def _output_rows(planes: list[Array], m: int, r: int) -> Array:
+    y = combine(matrices(m, r)[0], planes, 2)
     return lax.collapse(lax.collapse(y, 1, 3), 2, 4)
 
 
@@ -221,18 +231,12 @@ def convolve(
     `transform_input`, `multiply` and `transform_output`, but each part of the tiles' rows by
     itself, up to the last sum.
     """
-    n = parts[0].shape[1]
-    m = n - r + 1
-    a, _, b = matrices(m, r)
-    rows, columns = (x.shape[1] - r + 1) // m, (x.shape[2] - r + 1) // m
-    shifted = _strided(x, 1, n, m, rows)
+    m = parts[0].shape[1] - r + 1
     planes: list[Array] = []
     for u in parts:
-        v = combine(b[len(planes) :][: len(u)], shifted, 0)
-        v = combine(b, _strided(v, 3, n, m, columns), 1)
-        planes += _planes(combine(a, _planes(multiply(v, u), 1), 4), 0)
-    y = combine(a, planes, 2)
-    return lax.collapse(lax.collapse(y, 1, 3), 2, 4)
+        v = transform_input(x, m, r, slice(len(planes), len(planes) + len(u)))
+        planes += _output_columns(multiply(v, u), m, r)
+    return _output_rows(planes, m, r)
 
 
 def _flat(x: Array) -> Array:
