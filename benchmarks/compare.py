@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 import tyro
@@ -54,6 +54,7 @@ def compare(
     images: int,
     flops: float,
     same: Callable[[dict[str, Any], dict[str, Any]], str],
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Measure `cells` (the first is ours) on one problem; the rows and the machine's peaks.
 
@@ -61,22 +62,11 @@ def compare(
     a cell that computes something else gets no time. Raises `UsageError` if `--only` names none.
     """
     chosen = asked_for(config, cells)
-    reports: dict[str, list[dict[str, Any]]] = {cell.name: [] for cell in chosen}
-    with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
-        path = Path(directory) / "problem.npz"
-        problem(path)
-        status.update(f"{title}: peaks of this machine")
-        peaks = run_cell(Cell("peaks", "peaks"), path, threads=config.threads)
-        turns = run_rounds(chosen, path, threads=config.threads, rounds=config.rounds)
-        for number, cell, report in turns:
-            first = reports[chosen[0].name]
-            if "missing" not in report and first and "missing" not in first[0]:
-                difference = same(first[0], report)
-                if difference:
-                    report = {"missing": f"refused, it computes something else: {difference}"}
-            reports[cell.name].append(report)
-            status.update(f"{title}: round {number + 1} of {config.rounds}, {cell.name}")
-    peak = peaks.get("gemm_gflops")
+    peaks, reports = in_turn(config, title, chosen, problem)
+    first = reports[chosen[0].name][0]
+    for got in reports.values():
+        got[:] = [_refused_unless_same(report, first, same) for report in got]
+    peak = peaks.get({"float32": "gemm_gflops", "bfloat16": "gemm_bf16_gflops"}[dtype])
     rows = {
         name: summarise(got, images=images, flops=flops, peak_gflops=peak)
         for name, got in reports.items()
@@ -92,7 +82,40 @@ def compare(
     return {"peaks": {k: peaks[k] for k in PEAKS if k in peaks}, "rows": rows}
 
 
-def asked_for(config: BenchmarkConfig, cells: Sequence[Cell]) -> list[Cell]:
+def _refused_unless_same(
+    report: dict[str, Any], ours: dict[str, Any], same: Callable[..., str]
+) -> dict[str, Any]:
+    if "missing" in report or "missing" in ours or not (difference := same(ours, report)):
+        return report
+    return {"missing": f"refused, it computes something else: {difference}"}
+
+
+def in_turn(
+    config: BenchmarkConfig, title: str, cells: Sequence[Cell], problem: Callable[[Path], None]
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The machine's peaks, and what each cell reported, by its name, a report a round."""
+    reports: dict[str, list[dict[str, Any]]] = {cell.name: [] for cell in cells}
+    with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
+        path = Path(directory) / "problem.npz"
+        problem(path)
+        status.update(f"{title}: peaks of this machine")
+        peaks = run_cell(Cell("peaks", "peaks"), path, threads=config.threads)
+        turns = run_rounds(cells, path, threads=config.threads, rounds=config.rounds)
+        for number, cell, report in turns:
+            reports[cell.name].append(report)
+            status.update(f"{title}: round {number + 1} of {config.rounds}, {cell.name}")
+    return peaks, reports
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def asked_for(config: BenchmarkConfig, cells: Sequence[N]) -> list[N]:
     """The cells that `--only` leaves; raise `UsageError` if it names none of them."""
     chosen = [cell for cell in cells if not config.only or cell.name in config.only]
     if not chosen:
@@ -116,11 +139,11 @@ def facts(config: BenchmarkConfig) -> dict[str, Any]:
     return environment(threads=config.threads, on=config.platform)
 
 
-def same_features(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """Channel means of the features agree to 1e-3 of their norm."""
+def same_features(ours: dict[str, Any], theirs: dict[str, Any], *, tolerance: float = 1e-3) -> str:
+    """Channel means of the features agree to `tolerance` of their norm."""
     a, b = np.array(ours["checks"]), np.array(theirs["checks"])
     error = float(np.linalg.norm(a - b) / np.linalg.norm(a))
-    return "" if error < 1e-3 else f"features differ by {error:.1e}"
+    return "" if error < tolerance else f"features differ by {error:.1e}"
 
 
 def same_losses(

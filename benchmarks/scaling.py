@@ -7,8 +7,6 @@ and summing over devices costs, not what more devices gain.
 """
 
 import sys
-import tempfile
-from pathlib import Path
 
 from benchmarks.cells import Cell
 from mnistjax import cli
@@ -37,30 +35,21 @@ def cells() -> dict[Cell, int]:
 
 def main(config) -> int:
     """Measure every cell; one that cannot run, or waits for ever, is a row that says why."""
-    from benchmarks.cells import run_cell, run_rounds
-    from benchmarks.compare import asked_for, console, facts, finish
+    from benchmarks.compare import asked_for, console, facts, finish, in_turn
     from benchmarks.problems import cnn_problem, cnn_step_flops
     from benchmarks.results import show, summarise
 
-    machine = facts(config)
-    images = {cell: cells()[cell] for cell in asked_for(config, [*cells()])}
+    machine, images = facts(config), cells()
+    chosen = asked_for(config, [*images])
     title = f"training step of the small CNN, float32, {config.threads} threads"
-    reports = {cell: [] for cell in images}
-    with tempfile.TemporaryDirectory() as directory, console.status(title) as status:
-        path = Path(directory) / "problem.npz"
-        cnn_problem(path)
-        peaks = run_cell(Cell("peaks", "peaks"), path, threads=config.threads)
-        turns = run_rounds([*images], path, threads=config.threads, rounds=config.rounds)
-        for number, cell, report in turns:
-            reports[cell].append(report)
-            status.update(f"{title}: round {number + 1} of {config.rounds}, {cell.name}")
+    peaks, reports = in_turn(config, title, chosen, cnn_problem)
     flops, peak = cnn_step_flops(), peaks.get("gemm_gflops")
     rows = {
-        cell.name: summarise(got, images=images[cell], flops=flops, peak_gflops=peak)
-        for cell, got in reports.items()
+        cell.name: summarise(reports[cell.name], images=images[cell], flops=flops, peak_gflops=peak)
+        for cell in chosen
     }
     if machine["platform"] == "cpu":
-        for cell in reports:
+        for cell in chosen:
             if cell.arguments[-1] != "1":
                 rows[cell.name]["note"] = VIRTUAL
     console.print(show(title, rows))

@@ -16,7 +16,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.cells import interpreter, pin
-from benchmarks.compare import BenchmarkConfig, console, facts, finish
+from benchmarks.compare import BenchmarkConfig, asked_for, console, facts, finish
 from benchmarks.environment import ROOT
 from mnistjax import cli
 
@@ -70,12 +70,12 @@ GROUPS = {
 
 def main(config) -> int:
     """Time every process; the exit code is 0 also where peers are missing."""
+    wanted = asked_for(config, [start for starts in GROUPS.values() for start in starts])
     machine = facts(config)
     pin(config.threads)
     result = {}
     for title, starts in GROUPS.items():
-        chosen = [start for start in starts if not config.only or start.name in config.only]
-        if chosen:
+        if chosen := [start for start in starts if start in wanted]:
             rows = _measure(title, chosen, config)
             result[title] = {"rows": rows}
             console.print(_show(f"{title}, {config.threads} threads", rows))

@@ -15,6 +15,8 @@ from mnistjax.data.load import DATASETS
 from mnistjax.errors import StorageError, UsageError
 from mnistjax.platforms import PLATFORMS
 
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
@@ -46,6 +48,8 @@ class RunConfig(Config):
     """Newest checkpoints to keep, at least 2, besides the best."""
     deterministic: bool = False
     """On a GPU: the same bits in every run, at some speed. A CPU gives them anyway."""
+    dtype: Annotated[str, tyro.conf.arg(metavar="|".join(DTYPES))] = "float32"
+    """What the model computes in; bfloat16 is fast on a GPU or TPU. Parameters stay float32."""
     platform: Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))] = None
     """Device kind; default: the best there is."""
     tensorboard: bool = False
@@ -56,6 +60,7 @@ class RunConfig(Config):
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
         UsageError.unless_in("--dataset", self.dataset, DATASETS)
+        UsageError.unless_in("--dtype", self.dtype, DTYPES)
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
         for name in ("train_size", "epochs", "batch_size", "early_stopping"):
             value = getattr(self, name)

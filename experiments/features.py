@@ -41,7 +41,8 @@ def frozen_features(
     config: Any, weights: Weights, blocks: list[str], splits: list[Split], *, size: int
 ) -> Features | int:
     """Features of every split, cached if the flags allow it; an exit code if a signal came."""
-    constant, apply_fn = make_frozen(weights.params, blocks=blocks, image_size=size)
+    dtype = config.dtype
+    constant, apply_fn = make_frozen(weights.params, blocks=blocks, image_size=size, dtype=dtype)
     preprocess = weights.preprocess(size)
 
     def frozen_part(constant: Any, images: Array) -> Array:
@@ -68,7 +69,7 @@ def frozen_features(
     shared |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
     if mesh is not None:  # smaller parts of a batch: other roundings
         shared |= {"devices": mesh.size}
-    shared |= {"preprocess": "bilinear, no antialias, BGR minus means", "dtype": "float32"}
+    shared |= {"preprocess": "bilinear, no antialias, BGR minus means", "dtype": dtype}
     limit = round(config.cache_limit * 2**30)
     done, facts = [], {"used": True, "rows": 0, "computed": 0, "seconds": 0.0, "bytes": 0}
     with StopSignals() as stop:

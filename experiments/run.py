@@ -143,7 +143,7 @@ def finish(
         layers=layers,
         facts={"experiment": experiment}
         | {"train_examples": counts[0], "validation_examples": counts[1]}
-        | {name: getattr(config, name) for name in ("batch_size", "learning_rate", "seed")}
+        | {n: getattr(config, n) for n in ("batch_size", "learning_rate", "dtype", "seed")}
         | {"compile_seconds": trained.compile_seconds}
         | (facts or {}),
         filters=filters,

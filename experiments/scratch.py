@@ -65,6 +65,7 @@ def main(config: ScratchConfig) -> int:
         num_classes=len(data.class_names),
         pool=cast(Pool, config.pool),
         lrn=config.lrn,
+        dtype=config.dtype,
         rngs=nnx.Rngs(config.seed),
     )
     layers = summarise(model, data.image_shape)

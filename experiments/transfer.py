@@ -56,6 +56,7 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
         num_classes=len(data.class_names),
         kind=cast(Kind, config.head),
         standardise=recipe.standardise,
+        dtype=config.dtype,
         rngs=nnx.Rngs(config.seed),
     )
     apply_fn, params = functional(model)

@@ -51,6 +51,7 @@ REFUSED = [
     ("--dataset fashion", 2, "did you mean fashion_mnist?"),
     ("--dataset folder", 2, "needs --data-dir"),
     ("--dataset digits --data-dir .", 2, "drop --data-dir"),
+    ("--dtype bf16", 2, "did you mean bfloat16?"),
     ("--platform gpuu", 2, "did you mean gpu?"),
     ("--image-size 9", 2, "at least 10"),
     ("surplus", 2, "surplus"),

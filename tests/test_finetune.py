@@ -85,6 +85,13 @@ def test_without_the_cache_the_result_is_the_same_to_rounding(whole, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
+def test_features_in_bfloat16_are_others(whole, tmp_path):
+    assert finetune(tmp_path / "run", "--epochs", "3", "--dtype", "bfloat16") == 0
+    got = summary(tmp_path / "run")
+    assert got["feature_cache"]["computed"] == 200 + 360
+    assert got["test_accuracy"] > summary(whole)["test_accuracy"] - 0.1
+
+
 def test_features_larger_than_the_limit_are_not_kept(features, capsys):
     images = np.zeros((100, 28, 28, 1), np.uint8)
     split = Split(images, np.zeros(100, np.int32))

@@ -91,6 +91,15 @@ def test_resume_refuses_another_configuration(whole, capsys):
     assert "batch_size 64 (was 128)" in err and "pass --batch-size 128 --seed 0" in err
 
 
+def test_bfloat16_learns_and_belongs_to_the_run(whole, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert scratch(run, "--epochs", "3", "--quiet", "--dtype", "bfloat16") == 0
+    assert summary(run)["dtype"] == "bfloat16" and summary(run)["test_accuracy"] > 0.85
+    assert summary(run)["params_sha256"] != summary(whole)["params_sha256"]
+    assert scratch(run, "--epochs", "4", "--resume") == 5
+    assert "dtype float32 (was bfloat16)" in capsys.readouterr().err
+
+
 def test_resume_refuses_other_data(whole, tmp_path, tiny_idx_dir, capsys):
     flags = "--data-dir", str(tiny_idx_dir), "--allow-unverified-data"
     same = "--batch-size", "16", "--validation", "0.5", "--quiet"

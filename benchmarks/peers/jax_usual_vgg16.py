@@ -13,7 +13,7 @@ from benchmarks.timing import report, windows
 
 problem = np.load(sys.argv[1])
 images = jnp.asarray(problem["images"])
-graphdef, state = nnx.split(VGG16(problem, nnx.Rngs(0)))
+graphdef, state = nnx.split(VGG16(problem, nnx.Rngs(0), dtype=jnp.dtype(sys.argv[2])))
 forward = jax.jit(lambda state, images: nnx.merge(graphdef, state)(images))
 
 
@@ -24,7 +24,7 @@ def run(n: int) -> jax.Array:
 
 
 started = time.perf_counter()
-features = np.asarray(run(1))
+features = np.asarray(run(1), np.float32)
 report(
     versions={"jax": jax.__version__},
     first_seconds=time.perf_counter() - started,

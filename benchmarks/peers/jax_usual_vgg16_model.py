@@ -7,12 +7,12 @@ BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 class VGG16(nnx.Module):
-    def __init__(self, problem, rngs):
+    def __init__(self, problem, rngs, dtype):
         self.convs = nnx.Dict()
         inputs = 3
         for block, (convs, outputs) in enumerate(BLOCKS):
             for i in range(convs):
-                conv = nnx.Conv(inputs, outputs, (3, 3), rngs=rngs)
+                conv = nnx.Conv(inputs, outputs, (3, 3), dtype=dtype, rngs=rngs)
                 name, inputs = f"block{block + 1}_conv{i + 1}", outputs
                 conv.kernel[...] = jnp.asarray(problem[f"{name}/kernel"])
                 conv.bias[...] = jnp.asarray(problem[f"{name}/bias"])

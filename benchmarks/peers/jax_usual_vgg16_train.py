@@ -15,15 +15,17 @@ from benchmarks.peers.jax_usual_vgg16_model import VGG16
 from benchmarks.timing import report, windows
 
 STEPS = 4
+DTYPE = jnp.dtype(sys.argv[2])
 problem = np.load(sys.argv[1])
 images, labels = jnp.asarray(problem["images"]), jnp.asarray(problem["labels"].astype(np.int32))
 
 
 class Classifier(nnx.Module):
     def __init__(self, rngs):
-        self.vgg16 = VGG16(problem, rngs)
-        self.dense1 = nnx.Linear(problem["dense1/kernel"].shape[0], 256, rngs=rngs)
-        self.dense2 = nnx.Linear(256, 10, rngs=rngs)
+        self.vgg16 = VGG16(problem, rngs, DTYPE)
+        inputs = problem["dense1/kernel"].shape[0]
+        self.dense1 = nnx.Linear(inputs, 256, dtype=DTYPE, rngs=rngs)
+        self.dense2 = nnx.Linear(256, 10, dtype=DTYPE, rngs=rngs)
         for name in ("dense1", "dense2"):
             layer = getattr(self, name)
             layer.kernel[...] = jnp.asarray(problem[f"{name}/kernel"])
@@ -31,7 +33,8 @@ class Classifier(nnx.Module):
 
     def __call__(self, x):
         x = self.vgg16(x)
-        return self.dense2(nnx.relu(self.dense1(x.reshape(len(x), -1))))
+        x = self.dense2(nnx.relu(self.dense1(x.reshape(len(x), -1))))
+        return x.astype(jnp.float32)
 
 
 graphdef, params = nnx.split(Classifier(nnx.Rngs(0)))

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-backend, threads = sys.argv[2], int(sys.argv[3])
+backend, dtype, threads = sys.argv[2], sys.argv[3], int(sys.argv[4])
 os.environ["KERAS_BACKEND"] = backend
 versions = {}
 if backend == "tensorflow":
@@ -23,6 +23,8 @@ import keras  # noqa: E402
 
 from benchmarks.timing import report, windows  # noqa: E402
 
+if dtype == "bfloat16":
+    keras.config.set_dtype_policy("mixed_bfloat16")
 problem = np.load(sys.argv[1])
 images = problem["images"]
 model = keras.applications.VGG16(weights=None, include_top=False, input_shape=images.shape[1:])
@@ -34,7 +36,7 @@ for layer in model.layers:
 def run(n: int) -> np.ndarray:
     for _ in range(n):
         features = model.predict_on_batch(images)
-    return np.asarray(features)
+    return np.asarray(features, np.float32)
 
 
 started = time.perf_counter()

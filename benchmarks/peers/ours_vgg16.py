@@ -1,4 +1,4 @@
-"""VGG16's 13 convolutions forward in this library, their kernels transformed once."""
+"""VGG16's 13 convolutions forward in this library, frozen, in float32 or bfloat16."""
 
 import sys
 
@@ -18,7 +18,8 @@ for name in problem.files:
         layer, part = name.split("/")
         params.setdefault(layer, {})[part] = problem[name]
 blocks = [f"block{n}" for n in range(1, 6)]
-constant, apply_fn = make_frozen(params, blocks=blocks, image_size=images.shape[1])
+size, dtype = images.shape[1], sys.argv[2]
+constant, apply_fn = make_frozen(params, blocks=blocks, image_size=size, dtype=dtype)
 forward, compile_seconds = compile_for(jax.jit(apply_fn), constant, images)
 
 

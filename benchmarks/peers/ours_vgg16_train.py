@@ -18,7 +18,10 @@ STEPS = 4
 problem = np.load(sys.argv[1])
 size = problem["images"].shape[1]
 model = FineTuned(
-    input_shape=(size, size, 3), blocks=[f"block{n}" for n in range(1, 6)], rngs=nnx.Rngs(0)
+    input_shape=(size, size, 3),
+    blocks=[f"block{n}" for n in range(1, 6)],
+    dtype=sys.argv[2],
+    rngs=nnx.Rngs(0),
 )
 apply_fn, params = mj.functional(model)
 params = {

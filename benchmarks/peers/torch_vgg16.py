@@ -10,14 +10,14 @@ from benchmarks.peers.torch_small import DEVICE, wait
 from benchmarks.peers.torch_vgg16_model import vgg16
 from benchmarks.timing import report, windows
 
-mode = sys.argv[2]
-torch.set_num_threads(int(sys.argv[3]))
+mode, dtype = sys.argv[2], getattr(torch, sys.argv[3])
+torch.set_num_threads(int(sys.argv[4]))
 problem = np.load(sys.argv[1])
 layout = torch.contiguous_format if mode == "contiguous" else torch.channels_last
 
-model = vgg16(problem).eval().to(DEVICE, memory_format=layout)
+model = vgg16(problem).eval().to(DEVICE, dtype, memory_format=layout)
 pixels = np.ascontiguousarray(problem["images"].transpose(0, 3, 1, 2))
-images = torch.tensor(pixels).to(DEVICE, memory_format=layout)
+images = torch.tensor(pixels).to(DEVICE, dtype, memory_format=layout)
 forward = torch.compile(model) if mode == "compile" else model
 
 
@@ -35,6 +35,6 @@ first = time.perf_counter() - started
 report(
     versions={"torch": torch.__version__},
     first_seconds=first,
-    checks=features.permute(0, 2, 3, 1).abs().mean((0, 1, 2)).tolist(),
+    checks=features.float().permute(0, 2, 3, 1).abs().mean((0, 1, 2)).tolist(),
     windows=windows(run),
 )

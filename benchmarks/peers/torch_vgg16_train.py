@@ -12,8 +12,8 @@ from benchmarks.peers.torch_vgg16_model import vgg16
 from benchmarks.timing import report, windows
 
 STEPS = 4
-mode = sys.argv[2]
-torch.set_num_threads(int(sys.argv[3]))
+mode, dtype = sys.argv[2], getattr(torch, sys.argv[3])
+torch.set_num_threads(int(sys.argv[4]))
 problem = np.load(sys.argv[1])
 layout = torch.contiguous_format if mode == "contiguous" else torch.channels_last
 backbone = vgg16(problem).to(DEVICE, memory_format=layout)
@@ -32,8 +32,10 @@ labels = torch.tensor(problem["labels"].astype(np.int64), device=DEVICE)
 
 def step() -> torch.Tensor:
     optimizer.zero_grad(set_to_none=True)
-    # Rows in our order height, width, channel.
-    loss = loss_fn(head(backbone(images).permute(0, 2, 3, 1).flatten(1)), labels)
+    with torch.autocast(DEVICE.type, dtype, enabled=dtype != torch.float32):
+        # Rows in our order height, width, channel.
+        logits = head(backbone(images).permute(0, 2, 3, 1).flatten(1))
+    loss = loss_fn(logits.float(), labels)
     loss.backward()
     optimizer.step()
     return loss.detach()

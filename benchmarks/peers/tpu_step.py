@@ -2,7 +2,7 @@
 
 `BATCH` is that of one chip; four get four times as much.
 
-    python -m benchmarks.peers.tpu_step - PROGRAM SIZE BATCH TOPOLOGY MEMORY_GIB THREADS
+    python -m benchmarks.peers.tpu_step - PROGRAM SIZE BATCH DTYPE TOPOLOGY MEMORY_GIB THREADS
 
 Needs libtpu, but no TPU: XLA's compiler for it runs on a host with an x86-64 CPU.
 """
@@ -44,30 +44,34 @@ COLLECTIVES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permut
 TX = optax.adam(1e-3)
 
 
-def small_cnn(mesh: Mesh, size: int) -> tuple[Any, list[Any], int]:
+def small_cnn(mesh: Mesh, size: int, dtype: str) -> tuple[Any, list[Any], int]:
     """The jitted step, its arguments but the batch, and the channels of an image."""
-    apply_fn, params = mj.functional(mj.CNN(image_shape=(size, size, 1), rngs=nnx.Rngs(0)))
+    model = mj.CNN(image_shape=(size, size, 1), dtype=dtype, rngs=nnx.Rngs(0))
+    apply_fn, params = mj.functional(model)
     step = mj.make_train_step(apply_fn=apply_fn, tx=TX, mesh=mesh)
     return step, [mj.init_state(params, TX)], 1
 
 
-def vgg16(mesh: Mesh, size: int) -> tuple[Any, list[Any], int]:
+def vgg16(mesh: Mesh, size: int, dtype: str) -> tuple[Any, list[Any], int]:
     """All of VGG16 and the head train."""
-    model = FineTuned(input_shape=(size, size, 3), blocks=BLOCKS, rngs=nnx.Rngs(0))
+    model = FineTuned(input_shape=(size, size, 3), blocks=BLOCKS, dtype=dtype, rngs=nnx.Rngs(0))
     apply_fn, params = mj.functional(model)
     preprocess = partial(to_vgg_input, size=size)
     step = mj.make_train_step(apply_fn=apply_fn, tx=TX, preprocess=preprocess, mesh=mesh)
     return step, [mj.init_state(params, TX)], 3
 
 
-def vgg16_frozen(mesh: Mesh, size: int) -> tuple[Any, list[Any], int]:
+def vgg16_frozen(mesh: Mesh, size: int, dtype: str) -> tuple[Any, list[Any], int]:
     """The head trains on what the frozen blocks make of the batch, in one program."""
-    model = FineTuned(input_shape=map_shape((size, size, 3), BLOCKS), rngs=nnx.Rngs(0))
+    shape = map_shape((size, size, 3), BLOCKS)
+    model = FineTuned(input_shape=shape, dtype=dtype, rngs=nnx.Rngs(0))
     apply_fn, params = mj.functional(model)
     head = mj.make_train_step(apply_fn=apply_fn, tx=TX, preprocess=lambda maps: maps, mesh=mesh)
     layers = {layer: of for block in convolutions(BLOCKS).values() for layer, of in block.items()}
     weights = jax.tree.map(jnp.zeros, layers, is_leaf=lambda x: isinstance(x, tuple))
-    constant, frozen = make_frozen(weights, blocks=BLOCKS, image_size=size, platform="tpu")
+    constant, frozen = make_frozen(
+        weights, blocks=BLOCKS, image_size=size, dtype=dtype, platform="tpu"
+    )
     through = by_rows(lambda c, images: frozen(c, to_vgg_input(images, size=size)), mesh=mesh)
 
     def step(state: mj.TrainState, constant: Any, batch: mj.Batch) -> Any:
@@ -79,9 +83,11 @@ def vgg16_frozen(mesh: Mesh, size: int) -> tuple[Any, list[Any], int]:
 PROGRAMS = {f.__name__: f for f in (small_cnn, vgg16, vgg16_frozen)}
 
 
-def compiler(program: str, size: int, mesh: Mesh) -> Callable[[int], jax.stages.Compiled]:
+def compiler(
+    program: str, size: int, dtype: str, mesh: Mesh
+) -> Callable[[int], jax.stages.Compiled]:
     """What compiles the step for a batch size."""
-    step, arguments, channels = PROGRAMS[program](mesh, size)
+    step, arguments, channels = PROGRAMS[program](mesh, size, dtype)
 
     def abstract(leaf: Any, spec: Any = EVERYWHERE) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
@@ -135,12 +141,12 @@ def largest_batch(compile_at: Callable[[int], Any], fits: int, limit: int) -> in
     return fits
 
 
-def main(program: str, size: int, batch: int, topology: str, memory_gib: int) -> None:
+def main(program: str, size: int, batch: int, dtype: str, topology: str, memory_gib: int) -> None:
     devices = topologies.get_topology_desc(topology, platform="tpu").devices
     versions = {"jax": jax.__version__, "libtpu": libtpu.__version__}
     found: dict[str, Any] = {}
     for chips in (1, 4):
-        compile_at = cache(compiler(program, size, data_mesh(devices[:chips])))
+        compile_at = cache(compiler(program, size, dtype, data_mesh(devices[:chips])))
         started = time.perf_counter()
         found[str(chips)] = sizes(compile_at(chips * batch))
         found[str(chips)]["compile_seconds"] = round(time.perf_counter() - started, 1)
@@ -151,4 +157,5 @@ def main(program: str, size: int, batch: int, topology: str, memory_gib: int) ->
 
 
 if __name__ == "__main__":
-    main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], int(sys.argv[6]))
+    program, size, batch, dtype, topology, memory_gib, _ = sys.argv[2:]
+    main(program, int(size), int(batch), dtype, topology, int(memory_gib))

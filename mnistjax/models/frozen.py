@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from mnistjax.models.functional import ApplyFn, Params
@@ -21,7 +22,12 @@ CHUNK_VALUES = 2**20
 
 
 def make_frozen(
-    params: Params, *, blocks: Sequence[str], image_size: int, platform: str | None = None
+    params: Params,
+    *,
+    blocks: Sequence[str],
+    image_size: int,
+    dtype: DTypeLike = jnp.float32,
+    platform: str | None = None,
 ) -> tuple[Params, ApplyFn]:
     """`(constant, apply_fn)`: `apply_fn(constant, images)` is what VGG16's `blocks` make of images.
 
@@ -29,8 +35,9 @@ def make_frozen(
     image_size, channels], as `VGG16` takes them. On a CPU (`platform` is by default the one JAX
     uses) kernels come Winograd-transformed, at `image_size` 224 five times as large, and every
     block walks the batch in chunks that fit the cache; elsewhere it is XLA's convolution over the
-    whole batch. Jit `apply_fn` with `constant` as an argument: closed over, it slows compilation.
-    Not made for gradients.
+    whole batch. `dtype` is that of the arithmetic; features are float32 all the same. Jit
+    `apply_fn` with `constant` as an argument: closed over, it slows compilation. Not made for
+    gradients.
 
     Raises `ValueError` if `blocks` are not consecutive or the map vanishes, `KeyError` for a
     missing layer.
@@ -53,11 +60,12 @@ def make_frozen(
         chunk = max(1, CHUNK_VALUES // (size * size * params[names[0]]["kernel"].shape[3]))
         chunks.append(chunk)
         for layer in names:
-            kernel, bias = (jnp.asarray(params[layer][role]) for role in ("kernel", "bias"))
+            kernel, bias = (jnp.asarray(params[layer][r], dtype) for r in ("kernel", "bias"))
             if on_cpu and fits_winograd(kernel.shape):
                 weights = kernel.shape[2] * kernel.shape[3]
                 m = winograd.tile_size(chunk, size, size, weights)
-                constant[layer] = {"kernel": _freeze(kernel, m), "bias": bias}
+                wide = kernel.astype(jnp.float32)  # transformed, it needs the digits
+                constant[layer] = {"kernel": _freeze(wide, m), "bias": bias}
             else:
                 constant[layer] = {"kernel": kernel, "bias": bias}
 
@@ -68,7 +76,9 @@ def make_frozen(
                 images = _in_chunks(block, images, chunk) if on_cpu else block(images)
             return images
 
-        return _in_chunks(forward, images, max(chunks)) if on_cpu else forward(images)
+        images = images.astype(dtype)
+        maps = _in_chunks(forward, images, max(chunks)) if on_cpu else forward(images)
+        return maps.astype(jnp.float32)
 
     return constant, apply_fn
 

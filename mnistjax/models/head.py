@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mnistjax.models.vgg16 import VGG16, map_shape
@@ -28,6 +29,9 @@ def features(
 class Standardise(nnx.Module):
     """(x - mean) * scale for each feature; nothing happens until both are filled in.
 
+    In float32, whatever x is: of a feature that hardly varies a bfloat16 difference is noise, and
+    the scale is large.
+
     Statistics (`training.standardise.mean_and_scale`) of the training features, not
     weights: a freeze mask has to keep them as they are.
 
@@ -40,13 +44,15 @@ class Standardise(nnx.Module):
         self.scale = nnx.Param(jnp.ones(size))
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch features"]:
+        x = x.astype(self.mean.dtype)
         return (x - self.mean[...].reshape(1, -1)) * self.scale[...].reshape(1, -1)
 
 
 class Head(nnx.Module):
     """Flatten or global average pooling, dense 256, ReLU, dense `num_classes`.
 
-    Maps float32 [batch, *map_shape] to logits. With `standardise` the features pass through
+    Maps float32 [batch, *map_shape] to logits. `dtype` is that of the dense layers and the logits,
+    by default the parameters'. With `standardise` the features pass through
     `Standardise` first, whose parameters are `standardise/mean` and `standardise/scale`.
 
     >>> head = Head(map_shape=(4, 4, 256), rngs=nnx.Rngs(0))
@@ -61,13 +67,14 @@ class Head(nnx.Module):
         num_classes: int = 10,
         kind: Kind = "flatten",
         standardise: bool = False,
+        dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         size = math.prod(map_shape) if kind == "flatten" else map_shape[2]
         self.kind: Kind = kind
         self.standardise = Standardise(size) if standardise else None
-        self.dense1 = nnx.Linear(size, 256, rngs=rngs)
-        self.dense2 = nnx.Linear(256, num_classes, rngs=rngs)
+        self.dense1 = nnx.Linear(size, 256, dtype=dtype, rngs=rngs)
+        self.dense2 = nnx.Linear(256, num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "batch height width channels"]
@@ -98,6 +105,7 @@ class FineTuned(nnx.Module):
         num_classes: int = 10,
         kind: Kind = "flatten",
         standardise: bool = False,
+        dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         # The head first: it then starts the same whichever blocks are trained with it.
@@ -106,9 +114,10 @@ class FineTuned(nnx.Module):
             num_classes=num_classes,
             kind=kind,
             standardise=standardise,
+            dtype=dtype,
             rngs=rngs,
         )
-        self.backbone = VGG16(blocks=blocks, rngs=rngs)
+        self.backbone = VGG16(blocks=blocks, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "batch height width channels"]

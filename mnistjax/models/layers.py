@@ -26,7 +26,9 @@ class Conv(nnx.Conv):
         self, inputs: Float[Array, "batch height width inputs"]
     ) -> Float[Array, "batch height width outputs"]:
         assert self.bias is not None
-        return conv2d(inputs, self.kernel[...]) + self.bias[...].reshape(1, 1, 1, -1)
+        arrays = inputs, self.kernel[...], self.bias[...]
+        x, kernel, bias = self.promote_dtype(arrays, dtype=self.dtype)
+        return conv2d(x, kernel) + bias.reshape(1, 1, 1, -1)
 
 
 class ConvPool(nnx.Conv):
@@ -49,8 +51,9 @@ class ConvPool(nnx.Conv):
     ) -> Float[Array, "batch height2 width2 outputs"]:
         """`size`: only the first rows and columns, where the next layer reads no more."""
         assert self.bias is not None
-        kernel, bias = self.kernel[...], self.bias[...]
-        return conv_pool(inputs, kernel, bias, pool=self.pool, padding="VALID", size=size)
+        arrays = inputs, self.kernel[...], self.bias[...]
+        x, kernel, bias = self.promote_dtype(arrays, dtype=self.dtype)
+        return conv_pool(x, kernel, bias, pool=self.pool, padding="VALID", size=size)
 
 
 def read_sizes(size: int, kernels: Sequence[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mnistjax.models.layers import Conv
@@ -16,7 +17,8 @@ class VGG16(nnx.Module):
     Maps float32 [batch, height, width, channels] to the last block's pooled map. From block1 on
     the input is what `weights.preprocess` makes; a later first block takes the pooled map of the
     block before it. The parameters are `{layer: {"kernel", "bias"}}`, as `load_weights` gives
-    them. Raises `ValueError` if `blocks` are not consecutive.
+    them; `dtype` is that of the arithmetic, by default theirs. Raises `ValueError` if `blocks` are
+    not consecutive.
 
     >>> import jax.numpy as jnp
     >>> prefix = VGG16(blocks=["block1"], rngs=nnx.Rngs(0))
@@ -25,13 +27,16 @@ class VGG16(nnx.Module):
     (1, 8, 8, 128)
     """
 
-    def __init__(self, *, blocks: Sequence[str], rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, *, blocks: Sequence[str], dtype: DTypeLike | None = None, rngs: nnx.Rngs
+    ) -> None:
         self.layers = tuple(tuple(layers) for layers in convolutions(blocks).values())
         for layers in convolutions(blocks).values():
             for layer, shapes in layers.items():
                 channels = shapes["kernel"][2:]
                 he = nnx.initializers.he_normal()  # as `load_weights("random")`
-                setattr(self, layer, Conv(*channels, (3, 3), kernel_init=he, rngs=rngs))
+                conv = Conv(*channels, (3, 3), kernel_init=he, dtype=dtype, rngs=rngs)
+                setattr(self, layer, conv)
 
     def __call__(
         self, x: Float[Array, "batch height width channels"]

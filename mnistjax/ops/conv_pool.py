@@ -14,11 +14,14 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from mnistjax.ops.convolution import (
+    NARROW,
+    WIDE,
     Padding,
     conv2d,
     conv2d_patches,
     conv2d_winograd,
     fits_winograd,
+    in_float32,
     output_size,
     pad_for,
 )
@@ -60,11 +63,11 @@ def conv_pool(
     x = pad_for(x, kernel.shape, padding, (2 * size[0], 2 * size[1]))
     bias = bias.reshape(1, 1, 1, -1)
     apart = partial(_apart, pool)
-    if x.dtype not in (jnp.float32, jnp.float64):
+    if x.dtype not in (*WIDE, *NARROW):
         return apart(x, kernel, bias)
     window = (kernel.shape[0] + 1) * (kernel.shape[1] + 1) * kernel.shape[2]
     few = window <= PATCH_VALUES and not fits_winograd(kernel.shape)
-    fast = partial(_by_patches if few else _by_map, pool)
+    fast = in_float32(partial(_by_patches if few else _by_map, pool))
     return lax.platform_dependent(x, kernel, bias, cpu=fast, default=apart)
 
 

@@ -30,6 +30,7 @@ from mnistjax.ops import winograd
 Padding = Literal["SAME", "VALID"]
 WINOGRAD_CHANNELS = 8
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+WIDE, NARROW = (jnp.float32, jnp.float64), (jnp.bfloat16, jnp.float16)
 
 
 @partial(jax.jit, static_argnames=("padding", "strides", "dilation"), inline=True)
@@ -43,10 +44,10 @@ def conv2d(
 ) -> Float[Array, "batch height2 width2 outputs"]:
     """Correlate `x` with `kernel`, as Keras and PyTorch do: y[i, j] = sum x[i+a, j+b] k[a, b].
 
-    Relative error against float64 below 2e-6 by patches, below 1e-5 by Winograd, in float32.
-    Strides, dilation, and dtypes other than float32 and float64 go to
-    `lax.conv_general_dilated`. Reverse-mode derivatives of any order; `jax.jvp` of the Winograd
-    form is refused by JAX (`custom_vjp`).
+    Relative error against float64 below 2e-6 by patches, below 1e-5 by Winograd, in float32; a
+    CPU computes bfloat16 and float16 in float32, too, and rounds the result. Strides, dilation and
+    other dtypes go to `lax.conv_general_dilated`. Reverse-mode derivatives of any order; `jax.jvp`
+    of the Winograd form is refused by JAX (`custom_vjp`).
 
     >>> conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), padding="VALID").shape
     (1, 2, 2, 2)
@@ -60,10 +61,23 @@ def conv2d(
         rhs_dilation=dilation,
         dimension_numbers=DIMENSIONS,
     )
-    if strides != (1, 1) or dilation != (1, 1) or x.dtype not in (jnp.float32, jnp.float64):
+    if strides != (1, 1) or dilation != (1, 1) or x.dtype not in (*WIDE, *NARROW):
         return plain(x, kernel)
     fast = conv2d_winograd if fits_winograd(kernel.shape) else conv2d_patches
-    return lax.platform_dependent(x, kernel, cpu=partial(fast, padding=padding), default=plain)
+    fast = in_float32(partial(fast, padding=padding))
+    return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
+
+
+def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
+    """`fn` of 16-bit floats computed in float32, its result rounded; wider ones are left alone."""
+
+    def wide(*arrays: Array) -> Array:
+        dtype = arrays[0].dtype
+        if dtype in NARROW:
+            arrays = tuple(array.astype(jnp.float32) for array in arrays)
+        return fn(*arrays).astype(dtype)
+
+    return wide
 
 
 def fits_winograd(kernel_shape: tuple[int, ...]) -> bool:
@@ -124,8 +138,9 @@ def conv2d_frozen(
 ) -> Float[Array, "batch height2 width2 outputs"]:
     """`conv2d` with a 3x3 kernel that `winograd.freeze_kernel` has transformed already.
 
-    For a CPU: the tile is what the kernel was transformed for. Not made for training; its gradient
-    is correct but slow.
+    For a CPU: the tile is what the kernel was transformed for. A 16-bit `x` is computed in the
+    kernel's float32 and the result rounded. Not made for training; its gradient is correct but
+    slow.
 
     >>> x, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 2))
     >>> y = conv2d_frozen(x, winograd.freeze_kernel(kernel, 4))
@@ -133,7 +148,8 @@ def conv2d_frozen(
     True
     """
     m = parts[0].shape[1] - 2
-    return over_tiles(lambda x: winograd.convolve(x, parts, 3), x, m, padding)
+    convolve = in_float32(lambda x: winograd.convolve(x, parts, 3))
+    return over_tiles(convolve, x, m, padding)
 
 
 def output_size(

@@ -8,6 +8,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from mnistjax.ops.convolution import in_float32
+
 
 @partial(jax.jit, static_argnames=("n", "k", "alpha", "beta"), inline=True)
 def local_response_norm(
@@ -22,7 +24,8 @@ def local_response_norm(
 
     Krizhevsky, Sutskever and Hinton (2012), section 3.3, with their constants. For an even n one
     more channel counts below than above. PyTorch's `LocalResponseNorm` divides alpha by n: pass it
-    alpha * n. TensorFlow's `depth_radius` is n // 2, its `bias` k.
+    alpha * n. TensorFlow's `depth_radius` is n // 2, its `bias` k. 16-bit floats are computed in
+    float32: bfloat16 has no number between 2 and 2.0156, where k plus the small sum lies.
     Raises `ValueError` for n < 1 or k <= 0. Reverse-mode derivatives only.
 
     >>> local_response_norm(jnp.ones((1, 1, 1, 3)), n=3, k=1.0, alpha=1.0, beta=1.0).ravel()
@@ -30,7 +33,7 @@ def local_response_norm(
     """
     if n < 1 or k <= 0:
         raise ValueError(f"n {n}, k {k}: n must be at least 1 and k positive")
-    return _normalise(n, k, alpha, beta, x)
+    return in_float32(partial(_normalise, n, k, alpha, beta))(x)  # pyright: ignore
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))

@@ -9,7 +9,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from mnistjax.ops.convolution import Padding
+from mnistjax.ops.convolution import Padding, in_float32
 
 
 @partial(jax.jit, static_argnames=("window", "strides", "padding"), inline=True)
@@ -53,9 +53,10 @@ def avg_pool(
         with jax.numpy_dtype_promotion("standard"):  # Flax divides a float by an int
             return nnx.avg_pool(x, window, strides or window, padding, count_include_pad=False)
 
+    plain = in_float32(plain)  # a sum in 16 bits rounds at every term
     if not _is_2x2(x, window, strides, padding):
         return plain(x)
-    return lax.platform_dependent(x, cpu=_avg_pool_2x2, default=plain)
+    return lax.platform_dependent(x, cpu=in_float32(_avg_pool_2x2), default=plain)
 
 
 def _is_2x2(x: Array, window: tuple, strides: tuple | None, padding: Padding) -> bool:

@@ -11,7 +11,7 @@ from mnistjax.data.batches import Batch, file_order, on_device, take_batch, to_u
 from mnistjax.data.dataset import Split
 from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.training.finite import fetch
-from mnistjax.training.metrics import Metrics, measure
+from mnistjax.training.metrics import Metrics, measure, widen
 from mnistjax.training.parallel import by_rows
 
 EvalStep = Callable[[Params, Batch], tuple[Metrics, Array]]
@@ -29,7 +29,7 @@ def make_eval_step(
     """
 
     def forward(params: Params, images: Array) -> Array:
-        return apply_fn(params, preprocess(images))
+        return widen(apply_fn(params, preprocess(images)))
 
     shared = by_rows(forward, mesh=mesh)
 

@@ -48,6 +48,11 @@ class Metrics:
         return Metrics(float(self.loss_sum), int(self.correct), int(self.count))
 
 
+def widen(logits: Array) -> Array:
+    """Logits of 16 bits as float32, for a loss that keeps its digits; wider ones as they are."""
+    return logits.astype(jnp.float32) if logits.dtype.itemsize < 4 else logits
+
+
 def measure(
     logits: Float32[Array, "batch classes"],
     labels: Int32[Array, " batch"],

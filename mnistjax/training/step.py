@@ -14,7 +14,7 @@ from mnistjax.data.batches import Batch, to_unit
 from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.training.finite import nan_unless_finite
 from mnistjax.training.freeze import Mask, merge, trainable_part
-from mnistjax.training.metrics import Metrics, measure
+from mnistjax.training.metrics import Metrics, measure, widen
 from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches
 from mnistjax.training.parallel import AXIS, over_mesh
 from mnistjax.training.state import TrainState, TrainStep
@@ -96,7 +96,7 @@ def make_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def loss_fn(trainable: Params, batch: Batch) -> tuple[Array, Metrics]:
             params = merge(trainable, state.params, frozen)
-            logits = apply_fn(params, preprocess(batch.images))
+            logits = widen(apply_fn(params, preprocess(batch.images)))
             metrics = measure(logits, batch.labels, batch.mask)
             loss = jnp.asarray(metrics.loss_sum)
             if label_smoothing:
