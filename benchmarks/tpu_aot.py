@@ -90,7 +90,8 @@ def main(config: JobConfig) -> int:
                 name = f"{program} {size}x{size}, batch {count * batch}, {dtype}, {count} x {kind}"
                 rows[name] = row(found, chip, count)
                 console.print(line(name, rows[name]), highlight=False)
-        if config.save and not config.only:
+        compiled = any(row["status"] == "compiled-only" for row in rows.values())
+        if config.save and compiled and not config.only:
             # The device is the one compiled for; CPU, cores and load are the compiler's.
             facts |= {"platform": "tpu", "device_kind": f"{kind}, not at hand: compiled for"}
             result = {"note": NOTE, "one_chip": chip._asdict(), "rows": rows}

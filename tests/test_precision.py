@@ -1,4 +1,4 @@
-"""16-bit floats: each operation rounds once, and what is kept stays float32."""
+"""16-bit floats: operations round once or nearly so, and what is kept stays float32."""
 
 import re
 from functools import partial
@@ -39,6 +39,11 @@ OPERATIONS = {
 }
 
 
+def by_winograd(name, dtype):
+    """Whether tiles of 16 bits are multiplied: rounded more than once, for twice the speed."""
+    return "Winograd" in name and dtype == jnp.bfloat16
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_rounds_once(name, dtype):
@@ -49,6 +54,9 @@ def test_an_operation_rounds_once(name, dtype):
     assert all(array.dtype == dtype for array in got)
     with jax.enable_x64(True):
         exact = np.asarray(operation(*(jnp.asarray(np.asarray(a, np.float64)) for a in arrays)))
+    if by_winograd(name, dtype):
+        assert 1e-3 < error(got[0], exact) < 2e-2
+        return
     half_a_place = float(jnp.finfo(dtype).eps) / 2
     bound = 1.01 * half_a_place * np.abs(exact) + 1e-5 * np.abs(exact).max()
     assert (np.abs(np.asarray(got[0], np.float64) - exact) <= bound).all()
@@ -62,17 +70,30 @@ def test_gradients_in_bfloat16_are_those_of_float32_to_its_digits(name):
     single = [array.astype(jnp.float32) for array in half]
     ours = value_and_gradients(operation, 1, *half)
     for gradient, reference in zip(ours, value_and_gradients(operation, 1, *single), strict=True):
-        assert error(gradient, reference) < 2**-7
+        # A ReLU's gradient is all or nothing: where 1.4 % of error turns the sign of one value in
+        # a hundred, the gradients differ by a tenth.
+        most = {"Winograd": 2**-5, "Winograd and maximum": 0.15, "Winograd and mean": 0.15}
+        assert error(gradient, reference) < most.get(name, 2**-7)
 
 
-def test_a_transformed_kernel_keeps_its_digits():
+@pytest.mark.parametrize(("m", "most"), [(2, 6e-3), (4, 2e-2)])
+def test_a_frozen_kernel_of_bfloat16_takes_and_gives_it(m, most):
     random = np.random.default_rng(0)
-    x = jnp.asarray(random.normal(size=(2, 9, 9, 8)), jnp.bfloat16)
-    kernel = jnp.asarray(random.normal(size=(3, 3, 8, 4)), jnp.bfloat16)
-    parts = winograd.freeze_kernel(kernel.astype(jnp.float32), 4)
+    x = jnp.asarray(random.normal(size=(2, 9, 9, 32)), jnp.bfloat16)
+    kernel = jnp.asarray(random.normal(size=(3, 3, 32, 4)), jnp.float32)
+    parts = winograd.freeze_kernel(kernel, m, jnp.bfloat16)
     y = conv2d_frozen(x, parts)
-    assert y.dtype == jnp.bfloat16
-    assert error(y, conv2d(x, kernel)) < 2**-8
+    assert {array.dtype for array in (y, *parts)} == {jnp.dtype(jnp.bfloat16)}
+    assert 1e-3 < error(y, conv2d(x.astype(jnp.float32), kernel)) < most
+
+
+def test_products_of_bfloat16_are_summed_in_float32():
+    """Of 4096 channels of 1 a bfloat16 sum would stop at 256."""
+    v = jnp.ones((1, 1, 1, 1, 1, 4096), jnp.bfloat16)
+    u = jnp.ones((1, 1, 4096, 8), jnp.bfloat16)
+    assert winograd.multiply(v, u).tolist() == [[[[[[4096.0] * 8]]]]]
+    dv, du = winograd.multiply_adjoint(v, u, jnp.ones((1, 1, 1, 1, 1, 8), jnp.bfloat16))
+    assert dv.dtype == du.dtype == jnp.float32
 
 
 CASES = {
@@ -133,7 +154,7 @@ def test_small_updates_are_not_lost_and_a_loss_has_its_digits():
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_frozen_blocks_compute_in_bfloat16_and_give_float32(platform):
-    """On a CPU from kernels transformed in float32; the other form is what a GPU gets."""
+    """On a CPU by Winograd; the other form is what a GPU gets."""
     params = load_weights("random", cut="block3").params
     images = 50 * jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     arguments = {"blocks": ["block1", "block2"], "image_size": 16, "platform": platform}
@@ -143,4 +164,4 @@ def test_frozen_blocks_compute_in_bfloat16_and_give_float32(platform):
     half = jax.jit(apply_fn)(constant, images)
     assert half.dtype == jnp.float32
     np.testing.assert_array_equal(half, half.astype(jnp.bfloat16).astype(jnp.float32))
-    assert 1e-4 < error(half, single) < 1e-2
+    assert 1e-4 < error(half, single) < 2e-2

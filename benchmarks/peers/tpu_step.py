@@ -11,6 +11,7 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # arrays live here; the TPU is only compiled for
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # else libtpu waits for the metadata server of a cloud
+os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # no TPU is held: others may compile meanwhile
 os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
 os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"  # of a host that is not there; any will do
 

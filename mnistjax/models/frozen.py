@@ -60,14 +60,14 @@ def make_frozen(
         chunk = max(1, CHUNK_VALUES // (size * size * params[names[0]]["kernel"].shape[3]))
         chunks.append(chunk)
         for layer in names:
-            kernel, bias = (jnp.asarray(params[layer][r], dtype) for r in ("kernel", "bias"))
+            kernel, bias = (jnp.asarray(params[layer][role]) for role in ("kernel", "bias"))
+            bias = bias.astype(dtype)
             if on_cpu and fits_winograd(kernel.shape):
                 weights = kernel.shape[2] * kernel.shape[3]
-                m = winograd.tile_size(chunk, size, size, weights)
-                wide = kernel.astype(jnp.float32)  # transformed, it needs the digits
-                constant[layer] = {"kernel": _freeze(wide, m), "bias": bias}
+                m = winograd.tile_size(chunk, size, size, weights, dtype)
+                constant[layer] = {"kernel": _freeze(kernel, m, dtype), "bias": bias}
             else:
-                constant[layer] = {"kernel": kernel, "bias": bias}
+                constant[layer] = {"kernel": kernel.astype(dtype), "bias": bias}
 
     def apply_fn(constant: Params, images: Array) -> Array:
         def forward(images: Array) -> Array:
@@ -83,7 +83,7 @@ def make_frozen(
     return constant, apply_fn
 
 
-_freeze = jax.jit(winograd.freeze_kernel, static_argnums=1)
+_freeze = jax.jit(winograd.freeze_kernel, static_argnums=(1, 2))
 
 
 def _convolve(constant: Params, layer: str, x: Array) -> Array:

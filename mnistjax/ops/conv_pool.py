@@ -67,7 +67,9 @@ def conv_pool(
         return apart(x, kernel, bias)
     window = (kernel.shape[0] + 1) * (kernel.shape[1] + 1) * kernel.shape[2]
     few = window <= PATCH_VALUES and not fits_winograd(kernel.shape)
-    fast = in_float32(partial(_by_patches if few else _by_map, pool))
+    fast = partial(_by_patches if few else _by_map, pool)
+    if not (x.dtype == jnp.bfloat16 and fits_winograd(kernel.shape)):
+        fast = in_float32(fast)
     return lax.platform_dependent(x, kernel, bias, cpu=fast, default=apart)
 
 
@@ -145,7 +147,8 @@ _relu_pool.defvjp(_relu_pool_forward, _relu_pool_backward)
 
 def _by_map(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
     conv = conv2d_winograd if fits_winograd(kernel.shape) else conv2d_patches
-    return _relu_pool(pool, conv(x, kernel, padding="VALID"), bias)  # pyright: ignore
+    y = conv(x, kernel, padding="VALID")
+    return in_float32(partial(_relu_pool, pool))(y, bias)  # pyright: ignore
 
 
 # Few channels: one product of each pooling window's patch with the kernel at its four places.

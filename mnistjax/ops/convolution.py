@@ -18,7 +18,7 @@ they are level, with 64 Winograd takes half of their time.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -44,10 +44,10 @@ def conv2d(
 ) -> Float[Array, "batch height2 width2 outputs"]:
     """Correlate `x` with `kernel`, as Keras and PyTorch do: y[i, j] = sum x[i+a, j+b] k[a, b].
 
-    Relative error against float64 below 2e-6 by patches, below 1e-5 by Winograd, in float32; a
-    CPU computes bfloat16 and float16 in float32, too, and rounds the result. Strides, dilation and
-    other dtypes go to `lax.conv_general_dilated`. Reverse-mode derivatives of any order; `jax.jvp`
-    of the Winograd form is refused by JAX (`custom_vjp`).
+    Relative error against float64 below 2e-6 by patches, below 1e-5 by Winograd, in float32; below
+    2e-2 in bfloat16 on a CPU, whose sums are float32, and of float16 nothing but the result is
+    rounded there. Strides, dilation and other dtypes go to `lax.conv_general_dilated`. Reverse-mode
+    derivatives of any order; `jax.jvp` of the Winograd form is refused by JAX (`custom_vjp`).
 
     >>> conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), padding="VALID").shape
     (1, 2, 2, 2)
@@ -63,19 +63,19 @@ def conv2d(
     )
     if strides != (1, 1) or dilation != (1, 1) or x.dtype not in (*WIDE, *NARROW):
         return plain(x, kernel)
-    fast = conv2d_winograd if fits_winograd(kernel.shape) else conv2d_patches
-    fast = in_float32(partial(fast, padding=padding))
+    fast = conv2d_winograd if fits_winograd(kernel.shape) else in_float32(conv2d_patches)
+    fast = partial(fast, padding=padding)
     return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
 
 
 def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:
     """`fn` of 16-bit floats computed in float32, its result rounded; wider ones are left alone."""
 
-    def wide(*arrays: Array) -> Array:
+    def wide(*arrays: Array, **static: Any) -> Array:
         dtype = arrays[0].dtype
         if dtype in NARROW:
             arrays = tuple(array.astype(jnp.float32) for array in arrays)
-        return fn(*arrays).astype(dtype)
+        return fn(*arrays, **static).astype(dtype)
 
     return wide
 
@@ -97,8 +97,11 @@ def conv2d_patches(x: Array, kernel: Array, *, padding: Padding) -> Array:
 def conv2d_winograd(x: Array, kernel: Array, *, padding: Padding) -> Array:
     """Winograd's algorithm for a 3x3 kernel, in tiles of `winograd.tile_size`."""
     size = output_size(x.shape, kernel.shape, padding)
-    m = winograd.tile_size(len(x), *size, kernel.shape[2] * kernel.shape[3])
-    return over_tiles(lambda x: winograd_conv(m, x, kernel), x, m, padding)  # pyright: ignore
+    m = winograd.tile_size(len(x), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
+    convolve = partial(winograd_conv, m)
+    if x.dtype == jnp.float16:  # tiles of large activations would pass its largest number
+        convolve = in_float32(convolve)
+    return over_tiles(lambda x: convolve(x, kernel), x, m, padding)  # pyright: ignore
 
 
 def over_tiles(fn: Callable[[Array], Array], x: Array, m: int, padding: Padding) -> Array:
@@ -116,14 +119,15 @@ def winograd_conv(m: int, x: Array, kernel: Array) -> Array:
 def _winograd_forward(m: int, x: Array, kernel: Array):
     v = winograd.transform_input(x, m, 3)
     u = winograd.transform_kernel(kernel, m)
-    return winograd.transform_output(winograd.multiply(v, u), m, 3), (v, u)
+    y = winograd.transform_output(winograd.multiply(v, u), m, 3)
+    return y.astype(x.dtype), (v, u)
 
 
 def _winograd_backward(m: int, residuals: tuple[Array, Array], dy: Array):
     v, u = residuals
     dv, du = winograd.multiply_adjoint(v, u, winograd.transform_output_adjoint(dy, m, 3))
     dx = winograd.transform_input_adjoint(dv, m, 3)
-    return dx, winograd.transform_kernel_adjoint(du, 3)
+    return dx.astype(v.dtype), winograd.transform_kernel_adjoint(du, 3).astype(u.dtype)
 
 
 winograd_conv.defvjp(_winograd_forward, _winograd_backward)
@@ -138,9 +142,8 @@ def conv2d_frozen(
 ) -> Float[Array, "batch height2 width2 outputs"]:
     """`conv2d` with a 3x3 kernel that `winograd.freeze_kernel` has transformed already.
 
-    For a CPU: the tile is what the kernel was transformed for. A 16-bit `x` is computed in the
-    kernel's float32 and the result rounded. Not made for training; its gradient is correct but
-    slow.
+    For a CPU: tiles are of the size and dtype that the kernel was transformed for. Not made for
+    training; its gradient is correct but slow.
 
     >>> x, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 2))
     >>> y = conv2d_frozen(x, winograd.freeze_kernel(kernel, 4))
@@ -148,8 +151,7 @@ def conv2d_frozen(
     True
     """
     m = parts[0].shape[1] - 2
-    convolve = in_float32(lambda x: winograd.convolve(x, parts, 3))
-    return over_tiles(convolve, x, m, padding)
+    return over_tiles(lambda x: winograd.convolve(x, parts, 3), x, m, padding)
 
 
 def output_size(
