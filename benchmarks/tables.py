@@ -25,7 +25,14 @@ HEADINGS = {
     "percent_of_gemm_peak": "% of GEMM",
     "mfu_percent": "MFU %",
     "temp_mib": "step's temp MiB",
+    "estimate_ms": "at least, ms (an estimate)",
+    "gflop": "GFLOP",
+    "gb_accessed": "GB accessed",
+    "peak_memory_mib": "peak MiB of a chip",
+    "largest_batch": "largest batch that fits",
 }
+# In the JSON for who wants them; without them the table fits a page.
+HIDDEN = {"argument_mib", "output_mib", "alias_mib", "loops", "convolutions"}
 OF_IMAGES = ("images_per_second", "p10", "p90")  # of a whole job its seconds say it
 
 
@@ -84,6 +91,7 @@ def group_table(group: Group) -> str:
     present = {k for row in rows.values() for k, v in row.items() if isinstance(v, int | float)}
     if any("steady_seconds" in row for row in rows.values()):
         present -= set(OF_IMAGES)
+    present -= HIDDEN
     keys = [key for key in HEADINGS if key in present]
     keys += [key for row in rows.values() for key in row if key in present - set(keys)]
     keys = list(dict.fromkeys(keys))

@@ -93,7 +93,7 @@ def main(config: JobConfig) -> int:
         compiled = any(row["status"] == "compiled-only" for row in rows.values())
         if config.save and compiled and not config.only:
             # The device is the one compiled for; CPU, cores and load are the compiler's.
-            facts |= {"platform": "tpu", "device_kind": f"{kind}, not at hand: compiled for"}
+            facts |= {"platform": "tpu", "device_kind": f"{kind} (compiled for, not at hand)"}
             result = {"note": NOTE, "one_chip": chip._asdict(), "rows": rows}
             path = save("tpu_aot", facts, result, name=f"tpu-{kind}-ahead-of-time")
             console.print(f"written to benchmarks/results/{path.name}", highlight=False)
