@@ -53,6 +53,9 @@ def make_frozen(
     map_shape((image_size, image_size, channels), blocks)
     layers = [list(layers) for layers in table.values()]
     on_cpu = (platform or jax.default_backend()) == "cpu"
+    # On a CPU only the tiles are of 16 bits: with the maps between the layers, too, 224x224 made
+    # 10.9 images/s in bfloat16, without 17 to 18 (float32 13 to 14).
+    between = jnp.float32 if on_cpu else dtype
     constant: Params = {}
     chunks: list[int] = []
     for depth, names in enumerate(layers):
@@ -61,13 +64,13 @@ def make_frozen(
         chunks.append(chunk)
         for layer in names:
             kernel, bias = (jnp.asarray(params[layer][role]) for role in ("kernel", "bias"))
-            bias = bias.astype(dtype)
+            bias = bias.astype(between)
             if on_cpu and fits_winograd(kernel.shape):
                 weights = kernel.shape[2] * kernel.shape[3]
                 m = winograd.tile_size(chunk, size, size, weights, dtype)
                 constant[layer] = {"kernel": _freeze(kernel, m, dtype), "bias": bias}
             else:
-                constant[layer] = {"kernel": kernel.astype(dtype), "bias": bias}
+                constant[layer] = {"kernel": kernel.astype(between), "bias": bias}
 
     def apply_fn(constant: Params, images: Array) -> Array:
         def forward(images: Array) -> Array:
@@ -76,7 +79,7 @@ def make_frozen(
                 images = _in_chunks(block, images, chunk) if on_cpu else block(images)
             return images
 
-        images = images.astype(dtype)
+        images = images.astype(between)
         maps = _in_chunks(forward, images, max(chunks)) if on_cpu else forward(images)
         return maps.astype(jnp.float32)
 
