@@ -1,4 +1,5 @@
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,10 @@ from mnistjax.models.cnn import CNN
 from mnistjax.models.functional import functional
 from mnistjax.ops import winograd
 from mnistjax.ops.conv_pool import conv_pool
-from mnistjax.ops.convolution import conv2d, conv2d_frozen, fits_winograd
+from mnistjax.ops.convolution import conv2d, conv2d_frozen, fits_winograd, winograd_conv
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
+from mnistjax.training import micro_batch
 from mnistjax.training.micro_batch import sum_over_micro_batches
 
 
@@ -111,6 +113,22 @@ def test_transformed_kernel_gives_the_same_map(m):
     for padding in ("SAME", "VALID"):
         ours = conv2d_frozen(x, winograd.freeze_kernel(kernel, m), padding=padding)
         assert error(ours, lax_conv(x, kernel, padding)) < 1e-5
+
+
+@pytest.mark.parametrize("m", [2, 4, 5, 6])
+def test_in_three_chains_the_same_map_and_gradients(m, monkeypatch):
+    random = np.random.default_rng(m)
+    x, kernel = normal(random, 2, 2 * m + 2, m + 2, 8), normal(random, 3, 3, 8, 4)
+    with jax.enable_x64(True):
+        x, kernel = jnp.array(x), jnp.array(kernel)
+        expected = value_and_gradients(partial(lax_conv, padding="VALID"), m, x, kernel)
+        for worth, chains in ((winograd.WORTH_CHAINS, 1), (0, winograd.PARTS)):
+            monkeypatch.setattr(winograd, "WORTH_CHAINS", worth)
+            pull = jax.vjp(partial(winograd_conv, m), x, kernel)[1]
+            tiles = [leaf.shape[0] for leaf in jax.tree.leaves(pull) if leaf.ndim == 6]
+            assert (len(tiles), sum(tiles)) == (chains, m + 2)
+            ours = value_and_gradients(partial(winograd_conv, m), m, x, kernel)
+            assert all(error(*pair) < 1e-12 for pair in zip(ours, expected, strict=True))
 
 
 @pytest.mark.parametrize("inputs", [2, 8])
@@ -249,8 +267,11 @@ def test_cnn_trains_as_the_usual_one_for_20_steps():
         np.testing.assert_allclose(curve(apply_fn), curve(usual), rtol=1e-8)
 
 
+@pytest.mark.parametrize("pixels", [micro_batch.CPU_PIXELS, 1])
 @pytest.mark.parametrize("count", [1, 6, 7, 12])
-def test_sums_over_portions_are_the_sums_over_the_batch(count):
+def test_sums_over_portions_are_the_sums_over_the_batch(count, pixels, monkeypatch):
+    """With a limit of one pixel in turn, else two side by side."""
+    monkeypatch.setattr(micro_batch, "CPU_PIXELS", pixels)
     batch = Batch(
         jnp.ones((count, 2, 2, 1), jnp.uint8), jnp.arange(count), jnp.arange(count) % 3 > 0
     )
@@ -259,3 +280,9 @@ def test_sums_over_portions_are_the_sums_over_the_batch(count):
         return {"sum": jnp.sum(jnp.where(batch.mask, batch.labels, 0)), "rows": jnp.sum(batch.mask)}
 
     assert sum_over_micro_batches(fn, batch, 4) == fn(batch)
+    equations = jax.make_jaxpr(lambda batch: sum_over_micro_batches(fn, batch, 4))(batch).eqns
+    scans = [e.params for e in equations if e.primitive is lax.scan_p]
+    at_once = 1 if pixels == 1 else 2
+    portions = at_once * -(-count // (4 * at_once))
+    expected = [(portions, at_once)] if count > 4 else []
+    assert [(scan["length"], scan["unroll"]) for scan in scans] == expected

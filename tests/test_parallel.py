@@ -65,3 +65,5 @@ def test_a_batch_smaller_than_the_devices_names_the_one_size_that_divides():
 def test_portions_are_those_of_the_platform_compiled_for():
     assert micro_batch_size((128, 28, 28, 1), "cpu") == 24
     assert micro_batch_size((128, 28, 28, 1), "tpu") is None
+    assert micro_batch_size((128, 28, 28, 1), "cpu", parameters=225_034) == 24
+    assert micro_batch_size((128, 28, 28, 1), "cpu", parameters=14_714_688) == 293

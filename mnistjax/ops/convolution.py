@@ -117,17 +117,20 @@ def winograd_conv(m: int, x: Array, kernel: Array) -> Array:
 
 
 def _winograd_forward(m: int, x: Array, kernel: Array):
-    v = winograd.transform_input(x, m, 3)
-    u = winograd.transform_kernel(kernel, m)
-    y = winograd.transform_output(winograd.multiply(v, u), m, 3)
+    parts = winograd.cut(m + 2, winograd.chains(m, x.shape, kernel.shape))
+    v = [winograd.transform_input(x, m, 3, part=part) for part in parts]
+    u = [winograd.transform_kernel(kernel, m, part=part) for part in parts]
+    y = winograd.transform_output(list(map(winograd.multiply, v, u)), m, 3)
     return y.astype(x.dtype), (v, u)
 
 
-def _winograd_backward(m: int, residuals: tuple[Array, Array], dy: Array):
+def _winograd_backward(m: int, residuals: tuple[list[Array], list[Array]], dy: Array):
     v, u = residuals
-    dv, du = winograd.multiply_adjoint(v, u, winograd.transform_output_adjoint(dy, m, 3))
-    dx = winograd.transform_input_adjoint(dv, m, 3)
-    return dx.astype(v.dtype), winograd.transform_kernel_adjoint(du, 3).astype(u.dtype)
+    parts = winograd.cut(m + 2, len(v))
+    dm = [winograd.transform_output_adjoint(dy, m, 3, part=part) for part in parts]
+    dv, du = zip(*map(winograd.multiply_adjoint, v, u, dm), strict=True)
+    dx = winograd.transform_input_adjoint(dv, m, 3).astype(v[0].dtype)
+    return dx, winograd.transform_kernel_adjoint(du, m, 3).astype(u[0].dtype)
 
 
 winograd_conv.defvjp(_winograd_forward, _winograd_backward)

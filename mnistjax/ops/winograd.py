@@ -1,7 +1,8 @@
 """Winograd's convolution: a 3x3 kernel over m x m outputs costs (m+2)^2 products, not 9 m^2.
 
 For one row: y = A^T [(G g) * (B^T d)], Winograd (1980), Lavin and Gray (2016, arXiv:1509.09308).
-Images and kernels are transformed apart, so a frozen kernel is transformed once.
+Images and kernels are transformed apart, so a frozen kernel is transformed once. Work is cut by the
+rows of the transformed tiles: a row's tiles, products and first sums need no other row's.
 """
 
 import math
@@ -22,6 +23,10 @@ POINTS_4 = (0, 1, -1, Fraction(1, 2), -2)
 # on two cores with 1, 2, 3, 4, 6 chains, images/s: 224x224 12.0, 12.9, 14.6, 14.6, 14.2; 32x32 605,
 # 615, 715, 710, -.
 PARTS = 3
+# Fewer multiplications than this stay in one chain. A portion of the small CNN's second layer has
+# 10 million: with three chains its step took 12.6 ms, with one 9.6. The least of VGG16's training
+# step, batch 32 at 32x32, has 134 million: 270 ms with three, 298 with one.
+WORTH_CHAINS = 2**25
 
 
 @cache
@@ -92,6 +97,28 @@ def tile_size(
     return min((2, 4) if jnp.dtype(dtype) == jnp.bfloat16 else (2, 4, 5, 6), key=work)
 
 
+def cut(n: int, parts: int) -> list[slice]:
+    """`n` rows in so many slices of nearly the same length.
+
+    >>> cut(7, 3)
+    [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+    """
+    ends = np.cumsum([len(part) for part in np.array_split(np.arange(n), parts)]).tolist()
+    return list(map(slice, [0, *ends], ends))
+
+
+def chains(m: int, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> int:
+    """How many chains are worth it for an image of whole tiles: `PARTS`, or one for little work.
+
+    >>> chains(4, (32, 34, 34, 64), (3, 3, 64, 64)), chains(5, (24, 12, 12, 32), (3, 3, 32, 64))
+    (3, 1)
+    """
+    batch, height, width, inputs = x_shape
+    r, outputs = kernel_shape[0], kernel_shape[3]
+    tiles = batch * ((height - r + 1) // m) * ((width - r + 1) // m)
+    return PARTS if tiles * (m + r - 1) ** 2 * inputs * outputs >= WORTH_CHAINS else 1
+
+
 def combine(
     matrix: np.ndarray, parts: list[Array], axis: int, dtype: DTypeLike | None = None
 ) -> Array:
@@ -143,12 +170,15 @@ def transform_input(
 
 
 def transform_input_adjoint(
-    v: Float[Array, "n n batch rows columns channels"], m: int, r: int
+    parts: Sequence[Float[Array, "_ n batch rows columns channels"]], m: int, r: int
 ) -> Float[Array, "batch height width channels"]:
     """The gradient of `transform_input`: tiles come back and their overlaps add."""
     b = matrices(m, r)[2].T
-    x = _overlap_add(combine(b, _planes(v, 1), 4), 3, m)
-    return _overlap_add(combine(b, _planes(lax.optimization_barrier(x), 0), 2), 1, m)
+    planes: list[Array] = []
+    for v in parts:
+        x = _overlap_add(combine(b, _planes(v, 1), 4), 3, m)
+        planes += _planes(lax.optimization_barrier(x), 0)
+    return _overlap_add(combine(b, planes, 2), 1, m)
 
 
 def _overlap_add(x: Array, axis: int, m: int) -> Array:
@@ -167,66 +197,59 @@ def _overlap_add(x: Array, axis: int, m: int) -> Array:
 
 
 def transform_output(
-    m_: Float[Array, "n n batch rows columns channels"], m: int, r: int
+    parts: Sequence[Float[Array, "_ n batch rows columns channels"]], m: int, r: int
 ) -> Float[Array, "batch height width channels"]:
     """A^T M A: height and width are m * tiles."""
-    return _output_rows(_output_columns(m_, m, r), m, r)
-
-
-def _output_columns(m_: Array, m: int, r: int) -> list[Array]:
-    """M A, a plane for each row of M."""
-    return _planes(combine(matrices(m, r)[0], _planes(m_, 1), 4), 0)
-
-
-def _output_rows(planes: list[Array], m: int, r: int) -> Array:
-    y = combine(matrices(m, r)[0], planes, 2)
-    return lax.collapse(lax.collapse(y, 1, 3), 2, 4)
+    a = matrices(m, r)[0]
+    planes = [plane for part in parts for plane in _planes(combine(a, _planes(part, 1), 4), 0)]
+    return lax.collapse(lax.collapse(combine(a, planes, 2), 1, 3), 2, 4)
 
 
 def transform_output_adjoint(
-    y: Float[Array, "batch height width channels"], m: int, r: int
-) -> Float[Array, "n n batch rows columns channels"]:
+    y: Float[Array, "batch height width channels"], m: int, r: int, *, part: slice = slice(None)
+) -> Float[Array, "part n batch rows columns channels"]:
     """The gradient of `transform_output`."""
     a, dtype = matrices(m, r)[0].T, y.dtype
     batch, height, width, channels = y.shape
     y = y.reshape(batch, height // m, m, width, channels)
-    y = combine(a, _planes(y, 2), 0)
-    y = y.reshape(len(a), batch, height // m, width // m, m, channels)
+    y = combine(a[part], _planes(y, 2), 0)
+    y = y.reshape(len(y), batch, height // m, width // m, m, channels)
     return combine(a, _planes(y, 4), 1, dtype)
 
 
 def transform_kernel(
-    kernel: Float[Array, "r r inputs outputs"], m: int
-) -> Float[Array, "n n inputs outputs"]:
+    kernel: Float[Array, "r r inputs outputs"], m: int, *, part: slice = slice(None)
+) -> Float[Array, "part n inputs outputs"]:
     """G g G^T.
 
     >>> transform_kernel(jnp.ones((3, 3, 8, 16)), 4).shape
     (6, 6, 8, 16)
     """
     g = matrices(m, kernel.shape[0])[1]
-    return combine(g, _planes(combine(g, _planes(kernel, 0), 0), 1), 1, kernel.dtype)
+    return combine(g, _planes(combine(g[part], _planes(kernel, 0), 0), 1), 1, kernel.dtype)
 
 
 def freeze_kernel(
     kernel: Float[Array, "r r inputs outputs"], m: int, dtype: DTypeLike | None = None
 ) -> tuple[Float[Array, "_ n inputs outputs"], ...]:
-    """`transform_kernel` done once, rounded to `dtype`, cut into the `PARTS` that `convolve` takes.
+    """`transform_kernel` done once, rounded to `dtype`, in the `PARTS` that `convolve` takes.
 
     Arrays of their own: cut within a program, 28x28 maps of 512 channels took 20 ms instead of 7.
 
     >>> [part.shape for part in freeze_kernel(jnp.ones((3, 3, 8, 16)), 5)]
     [(3, 7, 8, 16), (2, 7, 8, 16), (2, 7, 8, 16)]
     """
-    u = transform_kernel(kernel, m).astype(dtype or kernel.dtype)
-    return tuple(jnp.array_split(u, PARTS))
+    parts = (transform_kernel(kernel, m, part=part) for part in cut(m + len(kernel) - 1, PARTS))
+    return tuple(part.astype(dtype or kernel.dtype) for part in parts)
 
 
 def transform_kernel_adjoint(
-    u: Float[Array, "n n inputs outputs"], r: int
+    parts: Sequence[Float[Array, "_ n inputs outputs"]], m: int, r: int
 ) -> Float[Array, "r r inputs outputs"]:
     """The gradient of `transform_kernel`."""
-    g = matrices(u.shape[0] - r + 1, r)[1].T
-    return combine(g, _planes(combine(g, _planes(u, 0), 0), 1), 1)
+    g = matrices(m, r)[1].T
+    planes = [plane for u in parts for plane in _planes(combine(g, _planes(u, 1), 1), 0)]
+    return combine(g, planes, 0)
 
 
 def multiply(
@@ -260,17 +283,11 @@ def convolve(
     """The convolution with a kernel from `freeze_kernel`; height and width are m * tiles + r - 1.
 
     Tiles are of the kernel's dtype, the result is of `x`'s.
-
-    `transform_input`, `multiply` and `transform_output`, but each part of the tiles' rows by
-    itself, up to the last sum.
     """
     m = parts[0].shape[1] - r + 1
-    planes: list[Array] = []
-    for u in parts:
-        rows = slice(len(planes), len(planes) + len(u))
-        v = transform_input(x, m, r, part=rows, dtype=u.dtype)
-        planes += _output_columns(multiply(v, u), m, r)
-    return _output_rows(planes, m, r).astype(x.dtype)
+    rows = cut(m + r - 1, len(parts))
+    tiles = [transform_input(x, m, r, part=part, dtype=parts[0].dtype) for part in rows]
+    return transform_output(list(map(multiply, tiles, parts)), m, r).astype(x.dtype)
 
 
 def _flat(x: Array) -> Array:

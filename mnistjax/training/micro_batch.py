@@ -1,5 +1,6 @@
 """Sums over a batch in portions that fit the cache."""
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,32 +15,45 @@ Sums = TypeVar("Sums")
 # cores the small CNN's step of 128 takes 8.8 ms with 22 images twice, 10.8 ms with 32 in turn.
 CPU_PIXELS = 24 * 28 * 28
 SIDE_BY_SIDE = 2
+# Every portion transforms all kernels and sums all gradients anew, so many parameters want large
+# portions, one after another: their operations fill the cores themselves (`winograd.chains`).
+# VGG16's step of 32 at 64x64: 1,124 ms with 4 images twice, 874 with all; its third block's alone,
+# of 128 at 32x32: 305 ms with 18 images twice, 271 with 19, 245 with 43 in turn, 286 with all.
+PARAMETERS_PER_PIXEL = 64
 
 
-def micro_batch_size(image_shape: tuple[int, ...], platform: str | None = None) -> int | None:
+def micro_batch_size(
+    image_shape: tuple[int, ...], platform: str | None = None, *, parameters: int = 0
+) -> int | None:
     """Images per portion: by their pixels on a CPU; `None`, all at once, elsewhere.
 
-    `platform` is that of the devices the program is for, by default the one JAX uses.
+    `platform` is that of the devices the program is for, by default the one JAX uses; `parameters`
+    the number of those that train.
 
     >>> micro_batch_size((128, 28, 28, 1)), micro_batch_size((128, 64, 64, 3))
     (24, 4)
+    >>> micro_batch_size((128, 64, 64, 3), parameters=14_714_688)
+    56
     >>> micro_batch_size((128, 28, 28, 1), "tpu")
     """
     if (platform or jax.default_backend()) != "cpu":
         return None
-    return max(1, CPU_PIXELS // (image_shape[1] * image_shape[2]))
+    pixels = max(CPU_PIXELS, parameters // PARAMETERS_PER_PIXEL)
+    return max(1, pixels // (image_shape[1] * image_shape[2]))
 
 
 def sum_over_micro_batches(fn: Callable[[Batch], Sums], batch: Batch, size: int | None) -> Sums:
     """`fn(batch)`, a tree of sums over the examples, as the sum of `fn` over equal portions.
 
-    At most `size` examples each, an even number of portions; rows that fill up the last one are
-    masked out.
+    At most `size` examples each, and an even number of small portions; rows that fill up the last
+    one are masked out.
     """
     count = len(batch.labels)
     if size is None or count <= size:
         return fn(batch)
-    portions = SIDE_BY_SIDE * -(-count // (SIDE_BY_SIDE * size))
+    pixels = size * math.prod(batch.images.shape[1:3])
+    at_once = SIDE_BY_SIDE if pixels <= CPU_PIXELS else 1
+    portions = at_once * -(-count // (at_once * size))
     each = -(-count // portions)
 
     def split(x: jax.Array) -> jax.Array:
@@ -60,5 +74,5 @@ def sum_over_micro_batches(fn: Callable[[Batch], Sums], batch: Batch, size: int 
     split_batch = jax.tree.map(split, batch)
     shapes = jax.eval_shape(leaves, jax.tree.map(lambda x: x[0], split_batch))
     zeros = [jnp.zeros(s.shape, s.dtype) for s in shapes]
-    totals, _ = jax.lax.scan(add, zeros, split_batch, unroll=SIDE_BY_SIDE)
+    totals, _ = jax.lax.scan(add, zeros, split_batch, unroll=at_once)
     return jax.tree.unflatten(structure, totals)

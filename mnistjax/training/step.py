@@ -105,8 +105,9 @@ def make_step(
                 loss = (1 - label_smoothing) * loss + label_smoothing * even
             return loss, metrics
 
-        size = micro_batch or micro_batch_size(batch.images.shape, platform)
         trainable = trainable_part(state.params, frozen)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(trainable))
+        size = micro_batch or micro_batch_size(batch.images.shape, platform, parameters=parameters)
         grad_fn = partial(jax.grad(loss_fn, has_aux=True), trainable)
         grads, metrics = sum_over_micro_batches(grad_fn, batch, size)
         if axis is not None:
