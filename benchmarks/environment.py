@@ -81,8 +81,9 @@ def _driver() -> dict[str, str]:
 
 
 def _flags() -> dict[str, str]:
-    """XLA's and JAX's variables; where they name a path of this machine, not which."""
-    names = [n for n in os.environ if n.startswith(("XLA_", "JAX_")) and n != "JAX_PLATFORMS"]
+    """XLA's, JAX's and malloc's variables; where they name a path of this machine, not which."""
+    ours = ("XLA_", "JAX_", "GLIBC_", "MALLOC_")
+    names = [name for name in os.environ if name.startswith(ours) and name != "JAX_PLATFORMS"]
     return {name: re.sub(r"(?<!\w)/[^\s,:;]+", "PATH", os.environ[name]) for name in sorted(names)}
 
 

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
 
 ON_CPU = Plan(
     {"float32": {32: 64, 64: 32, 224: 4}, "bfloat16": {224: 4}},
-    {"float32": {32: 32}},
+    {"float32": {32: 32}, "bfloat16": {32: 32}},
 )
 # Many times as much work fills an accelerator; chosen by size, none was at hand to choose on.
 ON_ACCELERATOR = Plan(

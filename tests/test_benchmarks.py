@@ -38,10 +38,12 @@ def test_the_environment_names_no_path_of_the_machine(monkeypatch):
     home = str(Path.home())
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", f"{home}/cache")
     monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={home}/dump --xla_backend_optimization_level=1")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     facts = environment(threads=2, on="cpu")
     text = json.dumps(facts)
     assert home not in text and str(ROOT) not in text
     assert facts["flags"]["XLA_FLAGS"] == "--xla_dump_to=PATH --xla_backend_optimization_level=1"
+    assert facts["flags"]["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
     assert facts["platform"] == "cpu" and facts["versions"]["jax"]
 
 
