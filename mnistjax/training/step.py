@@ -37,8 +37,8 @@ def make_train_step(
     inside jit. The state passed in is donated: use the one returned.
 
     `micro_batch`: the gradient is summed over portions of so many examples; by default portions
-    that fit a CPU's cache, and the whole batch elsewhere. The same update to rounding, as long as
-    `apply_fn` treats each example for itself.
+    that suit a CPU (`micro_batch_size`), and the whole batch elsewhere. The same update to
+    rounding, as long as `apply_fn` treats each example for itself.
 
     `frozen`: a mask (`freeze_mask`) of what keeps its value; no gradient of it is ever computed,
     so neither a clip nor a norm can read one. `tx` has to leave out the same leaves:
