@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 from mnistjax.data.batches import Batch
 from mnistjax.models.cnn import CNN
 from mnistjax.models.functional import functional
-from mnistjax.ops import winograd
+from mnistjax.ops import tiling, winograd
 from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.convolution import conv2d, conv2d_frozen, fits_winograd, winograd_conv
 from mnistjax.ops.normalization import local_response_norm
@@ -122,8 +122,8 @@ def test_in_three_chains_the_same_map_and_gradients(m, monkeypatch):
     with jax.enable_x64(True):
         x, kernel = jnp.array(x), jnp.array(kernel)
         expected = value_and_gradients(partial(lax_conv, padding="VALID"), m, x, kernel)
-        for worth, chains in ((winograd.WORTH_CHAINS, 1), (0, winograd.PARTS)):
-            monkeypatch.setattr(winograd, "WORTH_CHAINS", worth)
+        for worth, chains in ((tiling.WORTH_CHAINS, 1), (0, tiling.PARTS)):
+            monkeypatch.setattr(tiling, "WORTH_CHAINS", worth)
             pull = jax.vjp(partial(winograd_conv, m), x, kernel)[1]
             tiles = [leaf.shape[0] for leaf in jax.tree.leaves(pull) if leaf.ndim == 6]
             assert (len(tiles), sum(tiles)) == (chains, m + 2)

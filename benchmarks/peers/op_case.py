@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from benchmarks.timing import report
-from mnistjax.ops import winograd
 from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.convolution import DIMENSIONS, conv2d, conv2d_patches, over_tiles, winograd_conv
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
+from mnistjax.ops.tiling import tile_size
 
 case = json.loads(sys.argv[2])
 batch, size, inputs, outputs, k = (case[n] for n in ("batch", "size", "inputs", "outputs", "k"))
@@ -110,5 +110,5 @@ for parts in rows.values():
 report(
     versions={"jax": jax.__version__},
     rows=rows,
-    tile=winograd.tile_size(batch, size, size, inputs * outputs) if case["op"] == "conv" else None,
+    tile=tile_size(batch, size, size, inputs * outputs) if case["op"] == "conv" else None,
 )

@@ -13,6 +13,7 @@ from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.models.vgg16 import convolutions, map_shape, walk
 from mnistjax.ops import winograd
 from mnistjax.ops.convolution import conv2d, conv2d_frozen, fits_winograd
+from mnistjax.ops.tiling import tile_size
 
 # Values of a block's first map in work at a time, 4 MB: the block's transformed tiles stay near,
 # and up to 64x64 its memory below the 32 MB from which glibc's malloc returns it to the system
@@ -67,7 +68,7 @@ def make_frozen(
             bias = bias.astype(between)
             if on_cpu and fits_winograd(kernel.shape):
                 weights = kernel.shape[2] * kernel.shape[3]
-                m = winograd.tile_size(chunk, size, size, weights, dtype)
+                m = tile_size(chunk, size, size, weights, dtype)
                 constant[layer] = {"kernel": _freeze(kernel, m, dtype), "bias": bias}
             else:
                 constant[layer] = {"kernel": kernel.astype(between), "bias": bias}

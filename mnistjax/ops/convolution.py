@@ -5,7 +5,7 @@ naive loops (github.com/jax-ml/jax/issues/12868), so there every convolution is 
 
 | kernel | input channels | lowering on CPU |
 |---|---|---|
-| 3x3 | 8 and more | Winograd F(m, 3), m by the map's size (`winograd.tile_size`) |
+| 3x3 | 8 and more | Winograd F(m, 3), m by the map's size (`tiling.tile_size`) |
 | other | any | patches: one product with all k * k shifted copies side by side |
 
 Every operation is jitted, so that outside of jit it is one program: a small CNN's first call took
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from mnistjax.ops import winograd
+from mnistjax.ops import tiling, winograd
 
 Padding = Literal["SAME", "VALID"]
 WINOGRAD_CHANNELS = 8
@@ -95,9 +95,9 @@ def conv2d_patches(x: Array, kernel: Array, *, padding: Padding) -> Array:
 
 
 def conv2d_winograd(x: Array, kernel: Array, *, padding: Padding) -> Array:
-    """Winograd's algorithm for a 3x3 kernel, in tiles of `winograd.tile_size`."""
+    """Winograd's algorithm for a 3x3 kernel, in tiles of `tiling.tile_size`."""
     size = output_size(x.shape, kernel.shape, padding)
-    m = winograd.tile_size(len(x), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
+    m = tiling.tile_size(len(x), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
     convolve = partial(winograd_conv, m)
     if x.dtype == jnp.float16:  # tiles of large activations would pass its largest number
         convolve = in_float32(convolve)
@@ -117,7 +117,7 @@ def winograd_conv(m: int, x: Array, kernel: Array) -> Array:
 
 
 def _winograd_forward(m: int, x: Array, kernel: Array):
-    parts = winograd.cut(m + 2, winograd.chains(m, x.shape, kernel.shape))
+    parts = tiling.cut(m + 2, tiling.chains(m, x.shape, kernel.shape))
     v = [winograd.transform_input(x, m, 3, part=part) for part in parts]
     u = [winograd.transform_kernel(kernel, m, part=part) for part in parts]
     y = winograd.transform_output(list(map(winograd.multiply, v, u)), m, 3)
@@ -126,7 +126,7 @@ def _winograd_forward(m: int, x: Array, kernel: Array):
 
 def _winograd_backward(m: int, residuals: tuple[list[Array], list[Array]], dy: Array):
     v, u = residuals
-    parts = winograd.cut(m + 2, len(v))
+    parts = tiling.cut(m + 2, len(v))
     dm = [winograd.transform_output_adjoint(dy, m, 3, part=part) for part in parts]
     dv, du = zip(*map(winograd.multiply_adjoint, v, u, dm), strict=True)
     dx = winograd.transform_input_adjoint(dv, m, 3).astype(v[0].dtype)

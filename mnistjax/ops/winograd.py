@@ -5,10 +5,7 @@ Images and kernels are transformed apart, so a frozen kernel is transformed once
 rows of the transformed tiles: a row's tiles, products and first sums need no other row's.
 """
 
-import math
 from collections.abc import Sequence
-from fractions import Fraction
-from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,107 +13,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-# Evaluation points in the order they are used; F(4,3) is most exact with 1/2 beside -2.
-POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
-POINTS_4 = (0, 1, -1, Fraction(1, 2), -2)
-# Chains of work that XLA runs side by side, where it runs a batch of products on one thread. VGG16
-# on two cores with 1, 2, 3, 4, 6 chains, images/s: 224x224 12.0, 12.9, 14.6, 14.6, 14.2; 32x32 605,
-# 615, 715, 710, -.
-PARTS = 3
-# Fewer multiplications than this stay in one chain. A portion of the small CNN's second layer has
-# 10 million: with three chains its step took 12.6 ms, with one 9.6. The least of VGG16's training
-# step, batch 32 at 32x32, has 134 million: 270 ms with three, 298 with one.
-WORTH_CHAINS = 2**25
-
-
-@cache
-def matrices(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A^T [m, n], G [n, r], B^T [n, n] of F(m, r), n = m + r - 1, in float64, from exact fractions.
-
-    The Cook-Toom construction: polynomials are evaluated at n - 1 points and at infinity.
-
-    >>> at, g, bt = matrices(2, 3)
-    >>> at.tolist()
-    [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, 1.0]]
-    """
-    n = m + r - 1
-    points = [Fraction(p) for p in (POINTS_4 if n == 6 else POINTS)[: n - 1]]
-
-    def powers(point: Fraction | None, count: int) -> list[Fraction]:
-        if point is None:  # infinity: the highest coefficient
-            return [Fraction(i == count - 1) for i in range(count)]
-        return [point**i for i in range(count)]
-
-    def others(point: Fraction | None) -> list[Fraction]:
-        """Coefficients, lowest first, of the product of (x - q) over the other points q."""
-        poly = [Fraction(1)]
-        for q in points:
-            if q != point:
-                longer = [Fraction(0), *poly]
-                poly = [a - q * b for a, b in zip(longer, [*poly, Fraction(0)], strict=True)]
-        return poly + [Fraction(0)] * (n - len(poly))
-
-    def scale(point: Fraction | None) -> Fraction:
-        differences = [point - q for q in points if q != point] if point is not None else []
-        return math.prod(differences, start=Fraction(1))
-
-    at_points: list[Fraction | None] = [*points, None]
-    a = np.array([powers(p, m) for p in at_points], float).T
-    g = np.array([[c / scale(p) for c in powers(p, r)] for p in at_points], float)
-    b = np.array([others(p) for p in at_points], float)
-    return a, g, b
-
-
-def tile_size(
-    batch: int, height: int, width: int, weights: int, dtype: DTypeLike = "float32"
-) -> int:
-    """The m in 2, 4, 5, 6 with the least work for output maps of this size; in bfloat16 in 2, 4.
-
-    `weights`: inputs * outputs of the kernel. Work is n * n products of the tiles with the weights,
-    a fifth more with 5 and 6 for their longer sums, and fetching the n * n transformed weights:
-    little while they fit the cache, as much as 50 tiles from 8 MB on (fitted to
-    `python -m benchmarks.tune`; 14x14 maps of 512 channels take 5 ms by F(2, 3), 25 ms by F(4, 3),
-    112x112 of 128 channels 10 ms by F(4, 3), 12 ms by F(6, 3)).
-
-    In bfloat16 a layer's error is 0.3 % by F(2, 3), as without Winograd, 1.4 % by F(4, 3), 4 % by
-    F(6, 3). Over VGG16's thirteen, at 64 and 32, it is 1.9 and 1.6 %, without Winograd 1.5 and 1.9.
-
-    >>> tile_size(22, 10, 10, 32 * 64), tile_size(64, 4, 4, 512 * 512), tile_size(1, 224, 224, 4096)
-    (5, 4, 6)
-    >>> tile_size(1, 14, 14, 512 * 512), tile_size(1, 112, 112, 128 * 128)
-    (2, 4)
-    >>> tile_size(1, 224, 224, 4096, "bfloat16")
-    4
-    """
-
-    def work(m: int) -> float:
-        tiles = batch * -(-height // m) * -(-width // m) * (1.2 if m > 4 else 1)
-        products = (m + 2) ** 2
-        return products * (tiles + 50 * min(1.0, 4 * products * weights / 2**23))
-
-    return min((2, 4) if jnp.dtype(dtype) == jnp.bfloat16 else (2, 4, 5, 6), key=work)
-
-
-def cut(n: int, parts: int) -> list[slice]:
-    """`n` rows in so many slices of nearly the same length.
-
-    >>> cut(7, 3)
-    [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
-    """
-    ends = np.cumsum([len(part) for part in np.array_split(np.arange(n), parts)]).tolist()
-    return list(map(slice, [0, *ends], ends))
-
-
-def chains(m: int, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...]) -> int:
-    """How many chains are worth it for an image of whole tiles: `PARTS`, or one for little work.
-
-    >>> chains(4, (32, 34, 34, 64), (3, 3, 64, 64)), chains(5, (24, 12, 12, 32), (3, 3, 32, 64))
-    (3, 1)
-    """
-    batch, height, width, inputs = x_shape
-    r, outputs = kernel_shape[0], kernel_shape[3]
-    tiles = batch * ((height - r + 1) // m) * ((width - r + 1) // m)
-    return PARTS if tiles * (m + r - 1) ** 2 * inputs * outputs >= WORTH_CHAINS else 1
+from mnistjax.ops.cook_toom import matrices
+from mnistjax.ops.tiling import PARTS, cut
 
 
 def combine(
@@ -149,6 +47,11 @@ def _strided(x: Array, axis: int, count: int, stride: int, length: int) -> list[
 
 def _planes(x: Array, axis: int) -> list[Array]:
     return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+
+
+def _column_sums(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> list[Array]:
+    """Each row's sums over its columns, along `axis`: a plane for each row of all parts."""
+    return [row for part in parts for row in _planes(combine(matrix, _planes(part, 1), axis), 0)]
 
 
 def transform_input(
@@ -201,8 +104,8 @@ def transform_output(
 ) -> Float[Array, "batch height width channels"]:
     """A^T M A: height and width are m * tiles."""
     a = matrices(m, r)[0]
-    planes = [plane for part in parts for plane in _planes(combine(a, _planes(part, 1), 4), 0)]
-    return lax.collapse(lax.collapse(combine(a, planes, 2), 1, 3), 2, 4)
+    y = combine(a, _column_sums(a, parts, 4), 2)
+    return lax.collapse(lax.collapse(y, 1, 3), 2, 4)
 
 
 def transform_output_adjoint(
@@ -248,8 +151,7 @@ def transform_kernel_adjoint(
 ) -> Float[Array, "r r inputs outputs"]:
     """The gradient of `transform_kernel`."""
     g = matrices(m, r)[1].T
-    planes = [plane for u in parts for plane in _planes(combine(g, _planes(u, 1), 1), 0)]
-    return combine(g, planes, 0)
+    return combine(g, _column_sums(g, parts, 1), 0)
 
 
 def multiply(

@@ -1,4 +1,4 @@
-"""Sums over a batch in portions that fit the cache."""
+"""Sums over a batch in portions that suit a CPU."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Sums = TypeVar("Sums")
 CPU_PIXELS = 24 * 28 * 28
 SIDE_BY_SIDE = 2
 # Every portion transforms all kernels and sums all gradients anew, so many parameters want large
-# portions, one after another: their operations fill the cores themselves (`winograd.chains`).
+# portions, one after another: their operations fill the cores themselves (`tiling.chains`).
 # VGG16's step of 32 at 64x64: 1,124 ms with 4 images twice, 874 with all; its third block's alone,
 # of 128 at 32x32: 305 ms with 18 images twice, 271 with 19, 245 with 43 in turn, 286 with all.
 PARAMETERS_PER_PIXEL = 64

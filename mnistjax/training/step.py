@@ -106,7 +106,7 @@ def make_step(
             return loss, metrics
 
         trainable = trainable_part(state.params, frozen)
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(trainable))
+        parameters = optax.tree.size(trainable)
         size = micro_batch or micro_batch_size(batch.images.shape, platform, parameters=parameters)
         grad_fn = partial(jax.grad(loss_fn, has_aux=True), trainable)
         grads, metrics = sum_over_micro_batches(grad_fn, batch, size)
