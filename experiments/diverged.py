@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from experiments.config import RunConfig
 from mnistjax.errors import NumericalError
-from mnistjax.training.checkpoint import Checkpoints
+from mnistjax.runs.checkpoint import Checkpoints
 
 
 @contextmanager

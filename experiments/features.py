@@ -15,11 +15,11 @@ from mnistjax.data.batches import Batch
 from mnistjax.data.cache import cache_dir
 from mnistjax.data.dataset import Split
 from mnistjax.errors import StorageError
-from mnistjax.models.frozen import make_frozen
-from mnistjax.report.files import params_sha256
-from mnistjax.training.features import Stopped, TooLarge, cached_features, features_key
+from mnistjax.files import params_sha256
+from mnistjax.frozen.cache import Stopped, TooLarge, cached_features, features_key
+from mnistjax.frozen.forward import make_frozen
+from mnistjax.runs.signals import StopSignals
 from mnistjax.training.parallel import by_rows, mesh_if_several, replicate
-from mnistjax.training.signals import StopSignals
 from mnistjax.weights.source import Weights
 
 BATCH = 256

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from mnistjax.errors import StorageError, warn
-from mnistjax.report.files import versions
-from mnistjax.training.log import read_rows
+from mnistjax.files import versions
+from mnistjax.runs.log import read_rows
 from mnistjax.training.metrics import Metrics
 
 # Flags that do not change what the next step computes.

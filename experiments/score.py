@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from mnistjax.data.dataset import Dataset, Split
+from mnistjax.files import params_sha256, versions, write_json
 from mnistjax.models.functional import Params
 from mnistjax.models.summary import LayerRow
-from mnistjax.report.files import params_sha256, versions, write_json
 from mnistjax.training.evaluate import EvalStep, evaluate
 from mnistjax.training.metrics import Metrics
 

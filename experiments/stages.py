@@ -10,7 +10,7 @@ from experiments.recipe import Part
 from experiments.train import Stage
 from mnistjax.models.functional import Params
 from mnistjax.training.freeze import freeze_mask
-from mnistjax.training.stages import group_by_path
+from mnistjax.training.groups import group_by_path
 
 HEAD = "head/dense*"
 

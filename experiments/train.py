@@ -25,20 +25,20 @@ from mnistjax.data.batches import (
 )
 from mnistjax.data.dataset import Split
 from mnistjax.errors import StorageError
+from mnistjax.files import write_json
 from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.report.console import TrainingDisplay
-from mnistjax.report.files import write_json
-from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.runs.checkpoint import Checkpoints, abstract
+from mnistjax.runs.lock import hold
+from mnistjax.runs.log import MetricsLog, best_epoch, by_loss
+from mnistjax.runs.signals import StopSignals
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import EvalStep, make_eval_step
 from mnistjax.training.freeze import Mask
-from mnistjax.training.lock import hold
-from mnistjax.training.log import MetricsLog, best_epoch, by_loss
+from mnistjax.training.groups import retarget
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.parallel import mesh_if_several, replicate
-from mnistjax.training.signals import StopSignals
-from mnistjax.training.stages import retarget
 from mnistjax.training.state import TrainState, init_state
 from mnistjax.training.step import TrainStep, make_train_step
 

@@ -16,13 +16,13 @@ from experiments.stages import Adam, one_stage, several_stages
 from experiments.train import Stage, console, train_stages
 from mnistjax.data.batches import Batch, steps_per_epoch
 from mnistjax.data.dataset import Split
+from mnistjax.frozen.statistics import mean_and_scale
 from mnistjax.models.functional import Params, functional
 from mnistjax.models.head import FineTuned, Kind, features
 from mnistjax.models.summary import LayerRow, summarise
 from mnistjax.models.vgg16 import convolutions, map_shape
 from mnistjax.report.activations import activations_figure
-from mnistjax.training.log import by_accuracy, by_loss
-from mnistjax.training.standardise import mean_and_scale
+from mnistjax.runs.log import by_accuracy, by_loss
 from mnistjax.weights.source import SOURCES, load_weights
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
-from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.runs.checkpoint import Checkpoints, abstract
+from mnistjax.runs.log import read_rows
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.freeze import freeze_mask
-from mnistjax.training.log import read_rows
 from mnistjax.training.parallel import AXIS, by_rows, data_mesh, over_pmap, replicate
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_step, make_train_step

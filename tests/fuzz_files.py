@@ -31,7 +31,7 @@ from weights_files import TINY, random_params
 from mnistjax.data.folder import read_image
 from mnistjax.data.idx import read_idx
 from mnistjax.errors import MnistjaxError
-from mnistjax.weights.write import read_safetensors, write_safetensors
+from mnistjax.weights.safetensors import read_safetensors, write_safetensors
 
 MEMORY = 200 * 2**20
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 4, 4)).astype(np.uint8)
@@ -78,7 +78,7 @@ def rows() -> bytes:
 
 
 def read_log(path: Path) -> list[Any]:
-    from mnistjax.training.log import read_rows  # jax: seconds that other kinds need not wait
+    from mnistjax.runs.log import read_rows  # jax: seconds that other kinds need not wait
 
     return read_rows(path)
 

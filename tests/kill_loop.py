@@ -24,9 +24,9 @@ import optax
 from experiments.scratch import ScratchConfig
 from experiments.train import Stage, train_stages
 from mnistjax.data.dataset import Split
-from mnistjax.report.files import params_sha256
-from mnistjax.training.log import read_rows
-from mnistjax.training.snapshot import UNFINISHED, read_record
+from mnistjax.files import params_sha256
+from mnistjax.runs.log import read_rows
+from mnistjax.runs.snapshot import UNFINISHED, read_record
 
 IMAGES, BATCH = 12, 6
 STEPS = IMAGES // BATCH  # of an epoch; each epoch is saved

@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from mnistjax.errors import StorageError
-from mnistjax.report.files import params_sha256
-from mnistjax.training import checkpoint, snapshot
-from mnistjax.training.checkpoint import Checkpoints, abstract
-from mnistjax.training.snapshot import DIGESTS, UNFINISHED
+from mnistjax.files import params_sha256
+from mnistjax.runs import checkpoint, snapshot
+from mnistjax.runs.checkpoint import Checkpoints, abstract
+from mnistjax.runs.snapshot import DIGESTS, UNFINISHED
 from mnistjax.training.state import init_state
 
 

@@ -11,9 +11,9 @@ import pytest
 from test_checkpoint import make_state
 
 from mnistjax.errors import StorageError
-from mnistjax.report.files import params_sha256
-from mnistjax.training import checkpoint, snapshot
-from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.files import params_sha256
+from mnistjax.runs import checkpoint, snapshot
+from mnistjax.runs.checkpoint import Checkpoints, abstract
 from mnistjax.training.state import init_state
 
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from mnistjax.errors import StorageError
-from mnistjax.report.files import params_sha256
-from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.files import params_sha256
+from mnistjax.runs.checkpoint import Checkpoints, abstract
 from mnistjax.training.state import init_state
 
 STEPS = 1, 2, 3

@@ -5,8 +5,8 @@ import os
 import jax.numpy as jnp
 import numpy as np
 
-from mnistjax.training.features import FeatureCache, TooLarge, cached_features, features_key
-from mnistjax.training.storage import locked
+from mnistjax.disk import locked
+from mnistjax.frozen.cache import FeatureCache, TooLarge, cached_features, features_key
 
 IMAGES = np.zeros((10, 2, 2, 1), np.uint8)
 BYTES = 10 * 100 * 4 + 128  # of 100 features an image, and .npy's header

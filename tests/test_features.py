@@ -18,8 +18,8 @@ import pytest
 from rich.console import Console
 
 from mnistjax.errors import StorageError, UsageError
-from mnistjax.training import features as features_module
-from mnistjax.training.features import (
+from mnistjax.frozen import cache as features_module
+from mnistjax.frozen.cache import (
     FeatureCache,
     Stopped,
     TooLarge,

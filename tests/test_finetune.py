@@ -15,8 +15,8 @@ from mnistjax.data import cache
 from mnistjax.data.dataset import Split
 from mnistjax.data.idx import FILES, read_idx
 from mnistjax.errors import UsageError
-from mnistjax.training.feature_file import FeatureFile
-from mnistjax.training.log import MetricsLog, read_rows
+from mnistjax.frozen.file import FeatureFile
+from mnistjax.runs.log import MetricsLog, read_rows
 from mnistjax.weights.source import load_weights
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -160,7 +160,7 @@ def test_stages_and_a_resumed_stage_equals_one_never_left(tmp_path, monkeypatch)
 
 
 def test_resume_refuses_other_weights(whole, tmp_path, capsys):
-    from mnistjax.weights.write import write_safetensors
+    from mnistjax.weights.safetensors import write_safetensors
 
     other = load_weights("random", cut="block3", seed=5).params
     write_safetensors(tmp_path / "w.safetensors", other, source_sha256="0" * 64, origin="test")

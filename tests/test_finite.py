@@ -10,7 +10,7 @@ from experiments.train import Stage, train_stages
 from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
 from mnistjax.errors import NumericalError
-from mnistjax.training.checkpoint import Checkpoints
+from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.training.evaluate import evaluate, make_eval_step
 from mnistjax.training.finite import check_finite
 from mnistjax.training.freeze import freeze_mask

@@ -8,9 +8,9 @@ import pytest
 
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
-from mnistjax.training.checkpoint import Checkpoints, abstract
+from mnistjax.runs.checkpoint import Checkpoints, abstract
 from mnistjax.training.freeze import freeze_mask, match_once, merge, paths, trainable_part
-from mnistjax.training.stages import group_by_path, retarget
+from mnistjax.training.groups import group_by_path, retarget
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_train_step
 

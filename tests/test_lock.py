@@ -9,12 +9,12 @@ from experiments import train
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.errors import StorageError
-from mnistjax.training.lock import hold
+from mnistjax.runs.lock import hold
 
 HOLDER = """
 import sys
 from pathlib import Path
-from mnistjax.training.lock import hold
+from mnistjax.runs.lock import hold
 hold(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

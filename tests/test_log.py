@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from mnistjax.errors import StorageError, UsageError
-from mnistjax.training import log as log_module
-from mnistjax.training.log import MetricsLog, best_epoch, by_accuracy, read_rows
+from mnistjax.runs import log as log_module
+from mnistjax.runs.log import MetricsLog, best_epoch, by_accuracy, read_rows
 from mnistjax.training.loop import EpochEnd, StepEnd
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState

@@ -14,11 +14,12 @@ from jax.test_util import check_grads
 from mnistjax.data.batches import Batch
 from mnistjax.models.cnn import CNN
 from mnistjax.models.functional import functional
-from mnistjax.ops import tiling, winograd
+from mnistjax.ops import tiling
 from mnistjax.ops.conv_pool import conv_pool
-from mnistjax.ops.convolution import conv2d, conv2d_frozen, fits_winograd, winograd_conv
+from mnistjax.ops.convolution import conv2d
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
+from mnistjax.ops.winograd import conv2d_frozen, fits_winograd, freeze_kernel, winograd_conv
 from mnistjax.training import micro_batch
 from mnistjax.training.micro_batch import sum_over_micro_batches
 
@@ -111,7 +112,7 @@ def test_transformed_kernel_gives_the_same_map(m):
     x = jnp.asarray(normal(random, 2, 11, 7, 8), jnp.float32)
     kernel = jnp.asarray(normal(random, 3, 3, 8, 4), jnp.float32)
     for padding in ("SAME", "VALID"):
-        ours = conv2d_frozen(x, winograd.freeze_kernel(kernel, m), padding=padding)
+        ours = conv2d_frozen(x, freeze_kernel(kernel, m), padding=padding)
         assert error(ours, lax_conv(x, kernel, padding)) < 1e-5
 
 

@@ -12,15 +12,16 @@ from flax import nnx
 from test_ops import error, value_and_gradients
 
 from mnistjax.data.batches import Batch
+from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.cnn import CNN
-from mnistjax.models.frozen import make_frozen
 from mnistjax.models.functional import functional
 from mnistjax.models.head import FineTuned, Head
-from mnistjax.ops import winograd
+from mnistjax.ops import winograd_transforms
 from mnistjax.ops.conv_pool import conv_pool
-from mnistjax.ops.convolution import conv2d, conv2d_frozen
+from mnistjax.ops.convolution import conv2d
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
+from mnistjax.ops.winograd import conv2d_frozen, freeze_kernel
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_train_step
@@ -81,7 +82,7 @@ def test_a_frozen_kernel_of_bfloat16_takes_and_gives_it(m, most):
     random = np.random.default_rng(0)
     x = jnp.asarray(random.normal(size=(2, 9, 9, 32)), jnp.bfloat16)
     kernel = jnp.asarray(random.normal(size=(3, 3, 32, 4)), jnp.float32)
-    parts = winograd.freeze_kernel(kernel, m, jnp.bfloat16)
+    parts = freeze_kernel(kernel, m, jnp.bfloat16)
     y = conv2d_frozen(x, parts)
     assert {array.dtype for array in (y, *parts)} == {jnp.dtype(jnp.bfloat16)}
     assert 1e-3 < error(y, conv2d(x.astype(jnp.float32), kernel)) < most
@@ -91,8 +92,8 @@ def test_products_of_bfloat16_are_summed_in_float32():
     """Of 4096 channels of 1 a bfloat16 sum would stop at 256."""
     v = jnp.ones((1, 1, 1, 1, 1, 4096), jnp.bfloat16)
     u = jnp.ones((1, 1, 4096, 8), jnp.bfloat16)
-    assert winograd.multiply(v, u).tolist() == [[[[[[4096.0] * 8]]]]]
-    dv, du = winograd.multiply_adjoint(v, u, jnp.ones((1, 1, 1, 1, 1, 8), jnp.bfloat16))
+    assert winograd_transforms.multiply(v, u).tolist() == [[[[[[4096.0] * 8]]]]]
+    dv, du = winograd_transforms.multiply_adjoint(v, u, jnp.ones((1, 1, 1, 1, 1, 8), jnp.bfloat16))
     assert dv.dtype == du.dtype == jnp.float32
 
 

@@ -7,8 +7,8 @@ from kill_loop import STEPS, train
 from experiments import resume
 from experiments.resume import check_same_run, made_with
 from mnistjax.errors import StorageError
-from mnistjax.training.checkpoint import Checkpoints
-from mnistjax.training.log import read_rows
+from mnistjax.runs.checkpoint import Checkpoints
+from mnistjax.runs.log import read_rows
 
 
 def damage(run, step):

@@ -10,7 +10,7 @@ import pytest
 from experiments.run import default_epochs
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
-from mnistjax.training.log import read_rows
+from mnistjax.runs.log import read_rows
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 ROOT = Path(__file__).parent.parent

@@ -17,9 +17,9 @@ from experiments import train as train_module
 from experiments.config import RunConfig
 from experiments.train import Stage, Trained, train_stages
 from mnistjax.data.dataset import Split
-from mnistjax.report.files import params_sha256
-from mnistjax.training.checkpoint import Checkpoints
-from mnistjax.training.log import read_rows
+from mnistjax.files import params_sha256
+from mnistjax.runs.checkpoint import Checkpoints
+from mnistjax.runs.log import read_rows
 
 EPOCH = 5  # steps
 random = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def test_it_stops_at_once_saves_once_and_goes_on_to_the_same_bits(
 
 SECOND = """
 import os, signal
-from mnistjax.training.signals import StopSignals
+from mnistjax.runs.signals import StopSignals
 with StopSignals() as stop:
     os.kill(os.getpid(), signal.{first})
     print(stop.number, flush=True)

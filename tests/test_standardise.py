@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from mnistjax.training.standardise import mean_and_scale
+from mnistjax.frozen.statistics import mean_and_scale
 
 
 @pytest.mark.parametrize("rows", [None, np.array([5, 1, 2, 900])])
 def test_mean_and_scale_are_numpys(rows, monkeypatch):
-    monkeypatch.setattr("mnistjax.training.standardise.CHUNK_VALUES", 700)
+    monkeypatch.setattr("mnistjax.frozen.statistics.CHUNK_VALUES", 700)
     random = np.random.default_rng(0)
     features = random.standard_normal((1001, 3, 5)) * np.arange(1, 6) + 1000
     features = features.astype(np.float32)

@@ -10,9 +10,9 @@ from flax import nnx
 from mnistjax.data.batches import Batch, file_order, on_device, take_batch
 from mnistjax.data.dataset import Split
 from mnistjax.errors import NumericalError
+from mnistjax.files import params_sha256
 from mnistjax.models.cnn import CNN
 from mnistjax.models.functional import functional
-from mnistjax.report.files import params_sha256
 from mnistjax.training.evaluate import evaluate, make_eval_step
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
 from mnistjax.training.metrics import Metrics, measure

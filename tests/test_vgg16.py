@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from mnistjax.models import frozen
-from mnistjax.models.frozen import make_frozen
+from mnistjax.frozen import forward as frozen
+from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.functional import functional
 from mnistjax.models.head import FineTuned, Head, features
 from mnistjax.models.summary import summarise
 from mnistjax.models.vgg16 import VGG16, convolutions, map_shape
-from mnistjax.weights.architecture import table, tensors
+from mnistjax.models.vgg16_table import table, tensors
 from mnistjax.weights.preprocess import to_vgg_input
 from mnistjax.weights.source import load_weights
 

@@ -13,8 +13,8 @@ import pytest
 from weights_files import assert_same, legacy
 
 from mnistjax.errors import DataError
-from mnistjax.models.frozen import make_frozen
-from mnistjax.weights.architecture import TOP, table
+from mnistjax.frozen.forward import make_frozen
+from mnistjax.models.vgg16_table import TOP, table
 from mnistjax.weights.preprocess import caffe, to_vgg_input
 from mnistjax.weights.source import load_weights
 

@@ -3,7 +3,7 @@ import pytest
 from weights_files import TINY, WRITERS, assert_same, keras_3, keras_legacy, legacy, random_params
 
 from mnistjax.errors import WeightsError
-from mnistjax.weights.architecture import TOP, table
+from mnistjax.models.vgg16_table import TOP, table
 from mnistjax.weights.read import read_hdf5
 
 PARAMS = random_params()

@@ -18,8 +18,8 @@ from weights_files import TINY, WRITERS, assert_same, legacy, random_params
 
 from mnistjax.errors import StorageError, WeightsError
 from mnistjax.weights import sandbox
+from mnistjax.weights.safetensors import SCHEMA, read_safetensors, write_safetensors
 from mnistjax.weights.source import load_weights
-from mnistjax.weights.write import SCHEMA, read_safetensors, write_safetensors
 
 PARAMS = random_params()
 

@@ -15,9 +15,9 @@ from weights_files import assert_same, legacy, random_params
 
 from mnistjax import cli
 from mnistjax.errors import UsageError, WeightsError
+from mnistjax.models.vgg16_table import table
 from mnistjax.weights import official, sandbox
 from mnistjax.weights.__main__ import WeightsConfig, main
-from mnistjax.weights.architecture import table
 from mnistjax.weights.source import load_weights
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mnistjax.weights.architecture import Table
+from mnistjax.models.vgg16_table import Table
 
 TINY: Table = {
     "block1_conv1": {"kernel": (3, 3, 3, 4), "bias": (4,)},

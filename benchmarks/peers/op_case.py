@@ -10,10 +10,11 @@ from jax import lax
 
 from benchmarks.timing import report
 from mnistjax.ops.conv_pool import conv_pool
-from mnistjax.ops.convolution import DIMENSIONS, conv2d, conv2d_patches, over_tiles, winograd_conv
+from mnistjax.ops.convolution import DIMENSIONS, conv2d, conv2d_patches
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
 from mnistjax.ops.tiling import tile_size
+from mnistjax.ops.winograd import over_tiles, winograd_conv
 
 case = json.loads(sys.argv[2])
 batch, size, inputs, outputs, k = (case[n] for n in ("batch", "size", "inputs", "outputs", "k"))

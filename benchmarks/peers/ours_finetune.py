@@ -14,9 +14,9 @@ from flax import nnx
 import mnistjax as mj
 from benchmarks.timing import jobs, report
 from mnistjax.data.batches import file_order, on_device, take_batch
-from mnistjax.models.frozen import make_frozen
+from mnistjax.frozen.cache import cached_features, features_key
+from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.head import Head
-from mnistjax.training.features import cached_features, features_key
 from mnistjax.weights.preprocess import to_vgg_input
 
 problem = np.load(sys.argv[1])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import report, windows
-from mnistjax.models.frozen import make_frozen
+from mnistjax.frozen.forward import make_frozen
 from mnistjax.training.compile import compile_for
 
 problem = np.load(sys.argv[1])

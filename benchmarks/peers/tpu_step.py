@@ -34,7 +34,7 @@ from jax.sharding import Mesh, NamedSharding
 
 import mnistjax as mj
 from benchmarks.timing import report
-from mnistjax.models.frozen import make_frozen
+from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.head import FineTuned
 from mnistjax.models.vgg16 import convolutions, map_shape
 from mnistjax.training.parallel import BY_ROWS, EVERYWHERE, by_rows, data_mesh

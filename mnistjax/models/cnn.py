@@ -5,7 +5,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mnistjax.models.layers import ConvPool, read_sizes
-from mnistjax.ops.conv_pool import Pool
+from mnistjax.ops.kinds import Pool
 from mnistjax.ops.normalization import local_response_norm
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mnistjax.ops.conv_pool import Pool, conv_pool
+from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.convolution import conv2d
+from mnistjax.ops.kinds import Pool
 
 
 class Conv(nnx.Conv):

@@ -7,8 +7,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mnistjax.models.layers import Conv
+from mnistjax.models.vgg16_table import Table, table
 from mnistjax.ops.pooling import max_pool
-from mnistjax.weights.architecture import Table, table
 
 
 class VGG16(nnx.Module):

@@ -6,28 +6,19 @@ per pooled value is kept. Rows and columns that the pooling would drop are never
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from mnistjax.ops.convolution import (
-    NARROW,
-    WIDE,
-    Padding,
-    conv2d,
-    conv2d_patches,
-    conv2d_winograd,
-    fits_winograd,
-    in_float32,
-    output_size,
-    pad_for,
-)
+from mnistjax.ops.convolution import conv2d, conv2d_patches
+from mnistjax.ops.kinds import POOLS, Pool
+from mnistjax.ops.padding import NARROW, WIDE, Padding, in_float32, output_size, pad_for
 from mnistjax.ops.pooling import avg_pool, first_maximum, max_pool, quarters, spread, to_place
+from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
 
-Pool = Literal["max", "avg"]
 # Patches of the whole pooling window multiply (k + 1)^2 / k^2 times as much; 64 is the limit for
 # which they were tried (16 values, the small CNN's first layer), not a measured crossing.
 PATCH_VALUES = 64
@@ -54,7 +45,7 @@ def conv_pool(
     [4.0, 4.0, 4.0, 4.0]
     """
     if pool not in POOLS:
-        raise ValueError(f"pool {pool!r}: must be 'max' or 'avg'")
+        raise ValueError(f"pool {pool!r}: must be one of {', '.join(POOLS)}")
     rows, columns = (s // 2 for s in output_size(x.shape, kernel.shape, padding))
     size = size or (rows, columns)
     if min(size) < 1 or size[0] > rows or size[1] > columns:
@@ -115,14 +106,14 @@ def _avg_total(g: Array, code: Array) -> Array:
     return g * 0.25 * lax.population_count(code).astype(g.dtype)
 
 
-POOLS = {
+_POOLINGS: dict[Pool, _Pooling] = {
     "max": _Pooling(_max_forward, to_place, _max_total),
     "avg": _Pooling(_avg_forward, _avg_backward, _avg_total),
 }
 
 
 def _bias_gradient(pool: Pool, g: Array, code: Array) -> Array:
-    return POOLS[pool].total(g, code).sum((0, 1, 2), keepdims=True)
+    return _POOLINGS[pool].total(g, code).sum((0, 1, 2), keepdims=True)
 
 
 # Any kernel on a CPU: the convolution's map, then bias, ReLU and pooling at once.
@@ -134,11 +125,11 @@ def _relu_pool(pool: Pool, y: Array, bias: Array) -> Array:
 
 
 def _relu_pool_forward(pool: Pool, y: Array, bias: Array) -> tuple[Array, Array]:
-    return POOLS[pool].forward(quarters(y), bias)
+    return _POOLINGS[pool].forward(quarters(y), bias)
 
 
 def _relu_pool_backward(pool: Pool, code: Array, g: Array) -> tuple[Array, Array]:
-    dy = lax.optimization_barrier(spread(g, code, POOLS[pool].backward))
+    dy = lax.optimization_barrier(spread(g, code, _POOLINGS[pool].backward))
     return dy, _bias_gradient(pool, g, code)
 
 
@@ -170,7 +161,7 @@ def _patches_forward(pool: Pool, x: Array, kernel: Array, bias: Array):
     patches = _window_patches(rows, columns, x)
     y = patches @ _at_four_places(kernel)
     places = [y[..., i * outputs : (i + 1) * outputs] for i in range(4)]
-    y, code = POOLS[pool].forward(places, bias)
+    y, code = _POOLINGS[pool].forward(places, bias)
     return y, (x, patches, kernel, code)
 
 
@@ -183,7 +174,7 @@ def _at_four_places(kernel: Array) -> Array:
 
 def _patches_backward(pool: Pool, residuals: tuple[Array, Array, Array, Array], g: Array):
     x, patches, kernel, code = residuals
-    places = [POOLS[pool].backward(g, code, place) for place in range(4)]
+    places = [_POOLINGS[pool].backward(g, code, place) for place in range(4)]
     dy = lax.optimization_barrier(jnp.concatenate(places, -1))
     dmoved = patches.reshape(-1, patches.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
     (dkernel,) = jax.linear_transpose(_at_four_places, kernel)(dmoved)

@@ -8,7 +8,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from mnistjax.ops.convolution import in_float32
+from mnistjax.ops.padding import in_float32
 
 
 @partial(jax.jit, static_argnames=("n", "k", "alpha", "beta"), inline=True)

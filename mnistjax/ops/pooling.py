@@ -9,7 +9,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from mnistjax.ops.convolution import Padding, in_float32
+from mnistjax.ops.padding import Padding, in_float32
 
 
 @partial(jax.jit, static_argnames=("window", "strides", "padding"), inline=True)

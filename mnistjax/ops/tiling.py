@@ -22,7 +22,7 @@ def tile_size(
     `weights`: inputs * outputs of the kernel. Work is n * n products of the tiles with the weights,
     a fifth more with 5 and 6 for their longer sums, and fetching the n * n transformed weights:
     little while they fit the cache, as much as 50 tiles from 8 MB on (fitted to
-    `python -m benchmarks.tune`; 14x14 maps of 512 channels take 5 ms by F(2, 3), 25 ms by F(4, 3),
+    `python -m benchmarks tune`; 14x14 maps of 512 channels take 5 ms by F(2, 3), 25 ms by F(4, 3),
     112x112 of 128 channels 10 ms by F(4, 3), 12 ms by F(6, 3)).
 
     In bfloat16 a layer's error is 0.3 % by F(2, 3), as without Winograd, 1.4 % by F(4, 3), 4 % by

@@ -1,141 +1,106 @@
-"""Winograd's convolution: a 3x3 kernel over m x m outputs costs (m+2)^2 products, not 9 m^2.
+"""Winograd's convolution of a 3x3 kernel: forward, both gradients, and with a frozen kernel.
 
-For one row: y = A^T [(G g) * (B^T d)], Winograd (1980), Lavin and Gray (2016, arXiv:1509.09308).
-Images and kernels are transformed apart, so a frozen kernel is transformed once. Work is cut by the
-rows of the transformed tiles: a row's tiles, products and first sums need no other row's.
+Beside it: `winograd_transforms` (tiles and kernels to where a convolution is a product, and back),
+`cook_toom` (their matrices), `tiling` (the size of tiles, and into how many chains work is cut).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from mnistjax.ops.cook_toom import matrices
-from mnistjax.ops.tiling import PARTS, cut
+from mnistjax.ops.padding import Padding, in_float32, output_size, pad_for
+from mnistjax.ops.tiling import PARTS, chains, cut, tile_size
+from mnistjax.ops.winograd_transforms import (
+    multiply,
+    multiply_adjoint,
+    transform_input,
+    transform_input_adjoint,
+    transform_kernel,
+    transform_kernel_adjoint,
+    transform_output,
+    transform_output_adjoint,
+)
+
+WINOGRAD_CHANNELS = 8
 
 
-def combine(
-    matrix: np.ndarray, parts: list[Array], axis: int, dtype: DTypeLike | None = None
-) -> Array:
-    """Stack the matrix's rows, each a sum over `parts`, along a new axis; zeros cost nothing.
-
-    Sums of 16-bit parts are float32; rounded to `dtype` where one is given.
-    Why not a dot with the constant matrix: for 32 maps 12x12x32 that took 1.2 ms, sums 0.2 ms.
-    """
-    parts = [part.astype(sum_dtype(part)) for part in parts]
-    rows = []
-    for row in matrix:
-        terms = [p if c == 1 else p * float(c) for c, p in zip(row, parts, strict=True) if c]
-        rows.append(sum(terms[1:], start=terms[0]).astype(dtype or parts[0].dtype))
-    # The barrier keeps XLA from fusing two combinations into one that repeats the first's work.
-    return lax.optimization_barrier(jnp.stack(rows, axis))
+def fits_winograd(kernel_shape: tuple[int, ...]) -> bool:
+    """Whether the CPU computes such a kernel by Winograd: 3x3, from 8 input channels on."""
+    return kernel_shape[:2] == (3, 3) and kernel_shape[2] >= WINOGRAD_CHANNELS
 
 
-def sum_dtype(x: Array) -> np.dtype:
-    """What sums of `x` are made in: float32 for 16 bits."""
-    return jnp.dtype(jnp.float32) if x.dtype.itemsize < 4 else x.dtype
+def conv2d_winograd(x: Array, kernel: Array, *, padding: Padding) -> Array:
+    """Winograd's algorithm for a 3x3 kernel, in tiles of `tile_size`."""
+    size = output_size(x.shape, kernel.shape, padding)
+    m = tile_size(len(x), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
+    convolve = partial(winograd_conv, m)
+    if x.dtype == jnp.float16:  # tiles of large activations would pass its largest number
+        convolve = in_float32(convolve)
+    return over_tiles(lambda x: convolve(x, kernel), x, m, padding)  # pyright: ignore
 
 
-def _strided(x: Array, axis: int, count: int, stride: int, length: int) -> list[Array]:
-    """`count` slices along `axis`, each of `length` steps of `stride`, beginning at 0, 1, 2 ..."""
-    end = stride * (length - 1) + 1
-    return [lax.slice_in_dim(x, i, i + end, stride, axis) for i in range(count)]
+def over_tiles(fn: Callable[[Array], Array], x: Array, m: int, padding: Padding) -> Array:
+    """`fn` of `x` padded to whole tiles, for a 3x3 kernel; what is too much is cut off again."""
+    height, width = output_size(x.shape, (3, 3), padding)
+    x = pad_for(x, (3, 3), padding, (-(-height // m) * m, -(-width // m) * m))
+    return fn(x)[:, :height, :width]
 
 
-def _planes(x: Array, axis: int) -> list[Array]:
-    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def winograd_conv(m: int, x: Array, kernel: Array) -> Array:
+    return _winograd_forward(m, x, kernel)[0]
 
 
-def _column_sums(matrix: np.ndarray, parts: Sequence[Array], axis: int) -> list[Array]:
-    """Each row's sums over its columns, along `axis`: a plane for each row of all parts."""
-    return [row for part in parts for row in _planes(combine(matrix, _planes(part, 1), axis), 0)]
+def _winograd_forward(m: int, x: Array, kernel: Array):
+    parts = cut(m + 2, chains(m, x.shape, kernel.shape))
+    v = [transform_input(x, m, 3, part=part) for part in parts]
+    u = [transform_kernel(kernel, m, part=part) for part in parts]
+    y = transform_output(list(map(multiply, v, u)), m, 3)
+    return y.astype(x.dtype), (v, u)
 
 
-def transform_input(
-    x: Float[Array, "batch height width channels"],
-    m: int,
-    r: int,
+def _winograd_backward(m: int, residuals: tuple[list[Array], list[Array]], dy: Array):
+    v, u = residuals
+    parts = cut(m + 2, len(v))
+    dm = [transform_output_adjoint(dy, m, 3, part=part) for part in parts]
+    dv, du = zip(*map(multiply_adjoint, v, u, dm), strict=True)
+    dx = transform_input_adjoint(dv, m, 3).astype(v[0].dtype)
+    return dx, transform_kernel_adjoint(du, m, 3).astype(u[0].dtype)
+
+
+winograd_conv.defvjp(_winograd_forward, _winograd_backward)
+
+
+@partial(jax.jit, static_argnames="padding", inline=True)
+def conv2d_frozen(
+    x: Float[Array, "batch height width inputs"],
+    parts: Sequence[Float[Array, "_ n inputs outputs"]],
     *,
-    part: slice = slice(None),
-    dtype: DTypeLike | None = None,
-) -> Float[Array, "part n batch rows columns channels"]:
-    """B^T d B of overlapping tiles; height and width are m * tiles + r - 1.
+    padding: Padding = "SAME",
+) -> Float[Array, "batch height2 width2 outputs"]:
+    """`conv2d` with a 3x3 kernel that `freeze_kernel` has transformed already.
 
-    `part`: only these of the n rows of every transformed tile. `dtype`: by default that of `x`.
+    For a CPU: tiles are of the size and dtype that the kernel was transformed for. Not made for
+    training; its gradient is correct but slow.
+
+    >>> from mnistjax.ops.convolution import conv2d
+    >>> x, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 2))
+    >>> y = conv2d_frozen(x, freeze_kernel(kernel, 4))
+    >>> bool(jnp.allclose(y, conv2d(x, kernel), atol=1e-4))
+    True
     """
-    b, dtype = matrices(m, r)[2], dtype or x.dtype
-    rows, columns = (x.shape[1] - r + 1) // m, (x.shape[2] - r + 1) // m
-    x = combine(b[part], _strided(x, 1, len(b), m, rows), 0)
-    return combine(b, _strided(x, 3, len(b), m, columns), 1, dtype)
-
-
-def transform_input_adjoint(
-    parts: Sequence[Float[Array, "_ n batch rows columns channels"]], m: int, r: int
-) -> Float[Array, "batch height width channels"]:
-    """The gradient of `transform_input`: tiles come back and their overlaps add."""
-    b = matrices(m, r)[2].T
-    planes: list[Array] = []
-    for v in parts:
-        x = _overlap_add(combine(b, _planes(v, 1), 4), 3, m)
-        planes += _planes(lax.optimization_barrier(x), 0)
-    return _overlap_add(combine(b, planes, 2), 1, m)
-
-
-def _overlap_add(x: Array, axis: int, m: int) -> Array:
-    """Tiles at `axis`, their n places at `axis` + 1, become one axis of m * tiles + n - m."""
-    tiles, n = x.shape[axis : axis + 2]
-    # Written with concatenate, a copy: padding and adding took about twice as long.
-    low = lax.slice_in_dim(x, 0, n - m, axis=axis + 1)
-    middle = lax.slice_in_dim(x, n - m, m, axis=axis + 1)
-    high = lax.slice_in_dim(x, m, n, axis=axis + 1)
-    seams = lax.slice_in_dim(low, 1, tiles, axis=axis)
-    seams = seams + lax.slice_in_dim(high, 0, tiles - 1, axis=axis)
-    low = lax.concatenate([lax.slice_in_dim(low, 0, 1, axis=axis), seams], axis)
-    last = lax.index_in_dim(high, tiles - 1, axis, keepdims=False)
-    body = lax.concatenate([low, middle], axis + 1)
-    return lax.concatenate([lax.collapse(body, axis, axis + 2), last], axis)
-
-
-def transform_output(
-    parts: Sequence[Float[Array, "_ n batch rows columns channels"]], m: int, r: int
-) -> Float[Array, "batch height width channels"]:
-    """A^T M A: height and width are m * tiles."""
-    a = matrices(m, r)[0]
-    y = combine(a, _column_sums(a, parts, 4), 2)
-    return lax.collapse(lax.collapse(y, 1, 3), 2, 4)
-
-
-def transform_output_adjoint(
-    y: Float[Array, "batch height width channels"], m: int, r: int, *, part: slice = slice(None)
-) -> Float[Array, "part n batch rows columns channels"]:
-    """The gradient of `transform_output`."""
-    a, dtype = matrices(m, r)[0].T, y.dtype
-    batch, height, width, channels = y.shape
-    y = y.reshape(batch, height // m, m, width, channels)
-    y = combine(a[part], _planes(y, 2), 0)
-    y = y.reshape(len(y), batch, height // m, width // m, m, channels)
-    return combine(a, _planes(y, 4), 1, dtype)
-
-
-def transform_kernel(
-    kernel: Float[Array, "r r inputs outputs"], m: int, *, part: slice = slice(None)
-) -> Float[Array, "part n inputs outputs"]:
-    """G g G^T.
-
-    >>> transform_kernel(jnp.ones((3, 3, 8, 16)), 4).shape
-    (6, 6, 8, 16)
-    """
-    g = matrices(m, kernel.shape[0])[1]
-    return combine(g, _planes(combine(g[part], _planes(kernel, 0), 0), 1), 1, kernel.dtype)
+    m = parts[0].shape[1] - 2
+    return over_tiles(lambda x: convolve_frozen(x, parts, 3), x, m, padding)
 
 
 def freeze_kernel(
     kernel: Float[Array, "r r inputs outputs"], m: int, dtype: DTypeLike | None = None
 ) -> tuple[Float[Array, "_ n inputs outputs"], ...]:
-    """`transform_kernel` done once, rounded to `dtype`, in the `PARTS` that `convolve` takes.
+    """`transform_kernel` done once, rounded to `dtype`, cut into the `PARTS` of `convolve_frozen`.
 
     Arrays of their own: cut within a program, 28x28 maps of 512 channels took 20 ms instead of 7.
 
@@ -146,38 +111,7 @@ def freeze_kernel(
     return tuple(part.astype(dtype or kernel.dtype) for part in parts)
 
 
-def transform_kernel_adjoint(
-    parts: Sequence[Float[Array, "_ n inputs outputs"]], m: int, r: int
-) -> Float[Array, "r r inputs outputs"]:
-    """The gradient of `transform_kernel`."""
-    g = matrices(m, r)[1].T
-    return combine(g, _column_sums(g, parts, 1), 0)
-
-
-def multiply(
-    v: Float[Array, "m n batch rows columns inputs"], u: Float[Array, "m n inputs outputs"]
-) -> Float[Array, "m n batch rows columns outputs"]:
-    """The products, as m * n matrix products over all tiles; float32 of 16-bit tiles.
-
-    On a CPU that has AVX512-BF16 these of bfloat16 run at twice the rate of float32's; with
-    bfloat16 results, too, at less than it.
-    """
-    flat = _einsum("ktc,kco->kto", _flat(v), u.reshape(-1, *u.shape[2:]))
-    return flat.reshape(*v.shape[:-1], u.shape[-1])
-
-
-def multiply_adjoint(v: Array, u: Array, dm: Array) -> tuple[Array, Array]:
-    """The gradients of `multiply` with respect to `v` and `u`."""
-    dv = _einsum("kto,kco->ktc", _flat(dm), u.reshape(-1, *u.shape[2:]))
-    du = _einsum("ktc,kto->kco", _flat(v), _flat(dm))
-    return dv.reshape(v.shape), du.reshape(u.shape)
-
-
-def _einsum(axes: str, a: Array, b: Array) -> Array:
-    return jnp.einsum(axes, a, b, preferred_element_type=sum_dtype(a))
-
-
-def convolve(
+def convolve_frozen(
     x: Float[Array, "batch height width inputs"],
     parts: Sequence[Float[Array, "_ n inputs outputs"]],
     r: int,
@@ -190,7 +124,3 @@ def convolve(
     rows = cut(m + r - 1, len(parts))
     tiles = [transform_input(x, m, r, part=part, dtype=parts[0].dtype) for part in rows]
     return transform_output(list(map(multiply, tiles, parts)), m, r).astype(x.dtype)
-
-
-def _flat(x: Array) -> Array:
-    return x.reshape(x.shape[0] * x.shape[1], -1, x.shape[-1])

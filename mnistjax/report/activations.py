@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
 
-from mnistjax.models.frozen import make_frozen
+from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.functional import Params
 from mnistjax.report.figures import STYLE, mosaic
 

@@ -10,10 +10,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mnistjax.data.dataset import Split
+from mnistjax.disk import write_whole
 from mnistjax.models.summary import LayerRow
 from mnistjax.report import figures
 from mnistjax.report.scores import by_class, confusion, most_wrong
-from mnistjax.training.storage import write_whole
 
 
 def write_report(

@@ -14,7 +14,7 @@ import tyro
 
 from mnistjax import cli
 from mnistjax.errors import UsageError
-from mnistjax.weights.architecture import CUTS
+from mnistjax.models.vgg16_table import CUTS
 
 Source = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
 Cut = tyro.conf.arg(metavar="|".join(CUTS))
@@ -73,8 +73,8 @@ def main(config: WeightsConfig) -> int:
     from rich.console import Console
 
     from mnistjax.weights.conversion_report import print_report
+    from mnistjax.weights.safetensors import write_safetensors
     from mnistjax.weights.source import load_weights
-    from mnistjax.weights.write import write_safetensors
 
     command = config.command
     weights = load_weights(command.source, cut=command.cut)

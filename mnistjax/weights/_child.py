@@ -37,7 +37,7 @@ def main() -> None:
 
     from mnistjax.errors import WeightsError
     from mnistjax.weights.read import read_hdf5
-    from mnistjax.weights.write import write_safetensors
+    from mnistjax.weights.safetensors import write_safetensors
 
     directory = Path(request["directory"])
     wanted = request["wanted"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnistjax.errors import WeightsError
-from mnistjax.weights.architecture import Shape
+from mnistjax.models.vgg16_table import Shape
 
 if TYPE_CHECKING:
     import h5py

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mnistjax.errors import WeightsError
-from mnistjax.weights.architecture import Tensor
+from mnistjax.models.vgg16_table import Tensor
 from mnistjax.weights.hdf5 import has, names, printable, refuse, subgroup
 
 if TYPE_CHECKING:

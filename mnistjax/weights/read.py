@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mnistjax.errors import WeightsError
-from mnistjax.weights.architecture import (
+from mnistjax.models.vgg16_table import (
     CUTS,
     Shape,
     Table,

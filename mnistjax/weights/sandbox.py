@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from mnistjax.errors import WeightsError
-from mnistjax.weights.architecture import Table
+from mnistjax.models.vgg16_table import Table
 from mnistjax.weights.read import Reading
-from mnistjax.weights.write import read_safetensors
+from mnistjax.weights.safetensors import read_safetensors
 
 SECONDS = 60.0  # of wall clock; the limits of memory and CPU are in `_child`
 CHILD = ("-P", "-m", "mnistjax.weights._child")

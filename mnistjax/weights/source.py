@@ -12,11 +12,11 @@ import numpy as np
 
 from mnistjax.data.download import file_digest
 from mnistjax.errors import NetworkError, UsageError, WeightsError
+from mnistjax.models.vgg16_table import Table, table
 from mnistjax.weights import official, sandbox
-from mnistjax.weights.architecture import Table, table
 from mnistjax.weights.read import Params, read_hdf5
+from mnistjax.weights.safetensors import read_safetensors
 from mnistjax.weights.sniff import check_kind
-from mnistjax.weights.write import read_safetensors
 
 if TYPE_CHECKING:
     import jax

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mnistjax.training.storage import write_whole
+from mnistjax.disk import write_whole
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

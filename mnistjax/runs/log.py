@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from mnistjax.errors import StorageError, UsageError, warn
 from mnistjax.training.loop import EpochEnd, StepEnd
-from mnistjax.training.storage import write_whole
+from mnistjax.disk import write_whole
 
 
 class MetricsLog:

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from mnistjax.errors import StorageError
-from mnistjax.training.storage import fcntl, try_lock
+from mnistjax.disk import fcntl, try_lock
 
 _held: dict[tuple[int, int], int] = {}
 

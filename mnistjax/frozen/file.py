@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from mnistjax.disk import storage_errors, write_whole
 from mnistjax.errors import StorageError
-from mnistjax.training.storage import storage_errors, write_whole
 
 RECORD_VERSION = 1
 

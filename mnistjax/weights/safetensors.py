@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mnistjax.errors import StorageError, WeightsError
-from mnistjax.weights.architecture import CUTS, Table, deepest_cut, table, tensors
+from mnistjax.models.vgg16_table import CUTS, Table, deepest_cut, table, tensors
 from mnistjax.weights.read import Params, Reading, compare, listing, nest, unreadable
 
 SCHEMA = "mnistjax-vgg16-1"

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnistjax.errors import StorageError, warn
-from mnistjax.training import snapshot
-from mnistjax.training.digest import Record, seal
-from mnistjax.training.snapshot import UNFINISHED, DamagedError, abstract
+from mnistjax.runs import snapshot
+from mnistjax.runs.digest import Record, seal
+from mnistjax.runs.snapshot import UNFINISHED, DamagedError, abstract
 from mnistjax.training.state import TrainState
-from mnistjax.training.storage import keep as keep_on_disk
+from mnistjax.disk import keep as keep_on_disk
 
 __all__ = ["Checkpoints", "Saved", "abstract"]
 
@@ -35,7 +35,7 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: the newest `keep`, at least two, and the best by `score`.
 
-    Enter it to write, one process at a time (`mnistjax.training.lock.hold`): entering and leaving
+    Enter it to write, one process at a time (`mnistjax.runs.lock.hold`): entering and leaving
     remove what unfinished saves have left. Raises `StorageError` for what cannot be written, and
     for what cannot be read or is not, bit for bit, what was saved.
 

@@ -10,7 +10,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from mnistjax.errors import StorageError
-from mnistjax.training.digest import (
+from mnistjax.runs.digest import (
     SCHEMA,
     Leaf,
     Record,
@@ -21,7 +21,7 @@ from mnistjax.training.digest import (
     unseal,
 )
 from mnistjax.training.state import TrainState
-from mnistjax.training.storage import keep
+from mnistjax.disk import keep
 
 DIGESTS = "digests.json"
 UNFINISHED = ".unfinished"  # in the name of what is being written or deleted

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float32, UInt8
 from rich.console import Console
 
+from mnistjax.disk import locked
 from mnistjax.errors import UsageError
-from mnistjax.training.eviction import forget_oldest
-from mnistjax.training.feature_file import FeatureFile, nbytes
-from mnistjax.training.progress import CountDisplay
-from mnistjax.training.storage import locked
+from mnistjax.frozen.eviction import forget_oldest
+from mnistjax.frozen.file import FeatureFile, nbytes
+from mnistjax.report.progress import CountDisplay
 
 COMMIT_SECONDS = 1.0  # of work a kill may cost; each commit waits for the disk
 

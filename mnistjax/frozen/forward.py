@@ -11,9 +11,9 @@ from jaxtyping import Array
 
 from mnistjax.models.functional import ApplyFn, Params
 from mnistjax.models.vgg16 import convolutions, map_shape, walk
-from mnistjax.ops import winograd
-from mnistjax.ops.convolution import conv2d, conv2d_frozen, fits_winograd
+from mnistjax.ops.convolution import conv2d
 from mnistjax.ops.tiling import tile_size
+from mnistjax.ops.winograd import conv2d_frozen, fits_winograd, freeze_kernel
 
 # Values of a block's first map in work at a time, 4 MB: the block's transformed tiles stay near,
 # and up to 64x64 its memory below the 32 MB from which glibc's malloc returns it to the system
@@ -87,7 +87,7 @@ def make_frozen(
     return constant, apply_fn
 
 
-_freeze = jax.jit(winograd.freeze_kernel, static_argnums=(1, 2))
+_freeze = jax.jit(freeze_kernel, static_argnums=(1, 2))
 
 
 def _convolve(constant: Params, layer: str, x: Array) -> Array:

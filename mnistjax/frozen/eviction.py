@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from mnistjax.training.storage import try_lock
+from mnistjax.disk import try_lock
 
 
 def forget_oldest(directory: Path, *, needed: int, limit_bytes: int, spare: str) -> None:
