@@ -6,55 +6,67 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import tyro
 
-from mnistjax.cli import Config
+from mnistjax.cli import MAY_CHANGE, Before, Config, MayChange
 from mnistjax.data.load import DATASETS
-from mnistjax.errors import StorageError, UsageError
+from mnistjax.errors import UsageError
 from mnistjax.platforms import PLATFORMS
+from mnistjax.runs.directory import check_directory, newest_run
+
+if TYPE_CHECKING:
+    from mnistjax.runs.settings import Setting
 
 DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
-    dataset: Annotated[str, tyro.conf.arg(metavar="|".join(DATASETS))] = "auto"
+    flag_of = {
+        "name": "--dataset",
+        "source": "--weights",
+        "directory": "--output",
+        "size": "--train-size",
+        "verify=False": "--allow-unverified-data",
+    }
+
+    dataset: MayChange[Annotated[str, tyro.conf.arg(metavar="|".join(DATASETS))]] = "auto"
     """auto: --data-dir if given, else MNIST from the cache or the network, else digits."""
-    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    data_dir: MayChange[Annotated[Path | None, tyro.conf.arg(metavar="DIR")]] = None
     """IDX files (.gz or plain), or one sub-folder of PNG/JPEG images per class."""
-    allow_unverified_data: bool = False
+    allow_unverified_data: MayChange[bool] = False
     """Take IDX files whose SHA-256 is not MNIST's (a look-alike set)."""
     train_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Use only N training examples, a seeded stratified sample; default: all."""
     validation: float = 0.1
     """Share of the training examples held out, seeded and stratified."""
-    epochs: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    epochs: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Passes over the data; default: 5, on small sets up to 50, to make 500 steps."""
     batch_size: int = 128
     """Examples per step."""
     learning_rate: float = 1e-3
     """Adam's step size."""
-    early_stopping: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    early_stopping: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Stop after N epochs without a lower validation loss; default: never."""
     seed: int = 0
     """Decides the split, the first parameters and the order of examples."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    output: MayChange[Annotated[Path | None, tyro.conf.arg(metavar="DIR")]] = None
     """Run directory; default: runs/<experiment>-<time>."""
-    resume: bool = False
+    resume: MayChange[bool] = False
     """Go on where the run in --output (default: the newest one) stopped."""
-    keep: int = 2
+    keep: MayChange[int] = 2
     """Newest checkpoints to keep, at least 2, besides the best."""
-    deterministic: bool = False
+    deterministic: MayChange[bool] = False
     """On a GPU: the same bits in every run, at some speed. A CPU gives them anyway."""
     dtype: Annotated[str, tyro.conf.arg(metavar="|".join(DTYPES))] = "float32"
     """What the model computes in; bfloat16 is fast on GPUs, TPUs and for VGG16 on some CPUs."""
-    platform: Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))] = None
+    platform: MayChange[Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))]] = None
     """Device kind; default: the best there is."""
-    tensorboard: bool = False
+    tensorboard: MayChange[bool] = False
     """Write TensorBoard events too (needs the extra: pip install 'mnistjax[tensorboard]')."""
-    quiet: bool = False
+    quiet: MayChange[bool] = False
     """Print errors and the last line only."""
 
     def validate(self) -> None:
@@ -85,35 +97,33 @@ class RunConfig(Config):
     def run_directory(self, experiment: str) -> Path:
         """The directory of this run, made by nobody yet; raise `StorageError` if it cannot be."""
         if self.output is None and self.resume:
-            runs = sorted(Path("runs").glob(f"{experiment}-*/config.json"))
-            if not runs:
-                fix = "pass --output DIR, or drop --resume to start one"
-                raise StorageError("--resume", "there is no earlier run under runs/", fix=fix)
-            return max(runs, key=lambda path: path.stat().st_mtime).parent
+            return newest_run(Path("runs"), experiment)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         directory = self.output or Path("runs") / f"{experiment}-{stamp}"
-        has_run = (directory / "config.json").is_file()
-        if self.resume and not has_run:
-            fix = "pass the --output of an earlier run, or drop --resume"
-            raise StorageError(f"--output {directory}", "there is no run to resume", fix=fix)
-        if not self.resume and directory.is_dir() and any(map(_counts, directory.iterdir())):
-            fix = "add --resume to go on with it" if has_run else "pass an empty or new directory"
-            raise StorageError(f"--output {directory}", "is not empty", fix=fix)
-        parent = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-        if not parent.is_dir():
-            why = f"{parent} is a file"
-            raise StorageError(f"--output {directory}", why, fix="pass another --output")
+        check_directory(directory, resume=self.resume)
         return directory
 
-    def as_json(self) -> dict:
-        """Every flag as plain JSON."""
-        pairs = dataclasses.asdict(self).items()
-        return {name: str(value) if isinstance(value, Path) else value for name, value in pairs}
+    def settings(self, **digests: tuple[str, tuple[str, ...]]) -> dict[str, "Setting"]:
+        """Every flag as a setting of the run, and `digests` with the flags that decide them."""
+        from mnistjax.runs.settings import Setting
+
+        settings = {}
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in dataclasses.fields(self):
+            notes = getattr(hints[field.name], "__metadata__", ())
+            before = [note.value for note in notes if isinstance(note, Before)]
+            settings[field.name] = Setting(
+                _plain(getattr(self, field.name)),
+                may_change=MAY_CHANGE in notes,
+                absent=_plain(before[0] if before else field.default),
+            )
+        return settings | {
+            name: Setting(sha256, given_by=flags) for name, (sha256, flags) in digests.items()
+        }
 
 
-def _counts(path: Path) -> bool:
-    """Whether it makes a directory used: a lock or a half-written file of a killed start do not."""
-    return not path.name.startswith(".") and path.suffix != ".part"
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
 
 
 def check_path(name: str, path: Path) -> None:

@@ -16,9 +16,11 @@ from typing import Annotated, NamedTuple
 import tyro
 
 from experiments.config import RunConfig, check_path
-from experiments.recipe import check_blocks, parse_stages
+from experiments.stages_flag import check_blocks, parse_stages
 from mnistjax import cli
+from mnistjax.cli import MayChange
 from mnistjax.errors import UsageError
+from mnistjax.models.vgg16_table import CUTS
 
 PRESETS = ("small", "keras")
 
@@ -52,13 +54,13 @@ WHY = {
 class FinetuneConfig(RunConfig):
     """Fine-tune VGG16 on frozen features and write a report."""
 
-    weights: Annotated[str, tyro.conf.arg(metavar="auto|imagenet|random|PATH")] = "auto"
+    weights: MayChange[Annotated[str, tyro.conf.arg(metavar="auto|imagenet|random|PATH")]] = "auto"
     """auto: ImageNet's from Keras's cache or the network, else random; PATH: .h5, .safetensors."""
     preset: Annotated[str, tyro.conf.arg(metavar="|".join(PRESETS))] = "small"
     """small: blocks 1-3 at 32x32, standardised; keras: five blocks at 224x224."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Side that images are enlarged to, at least 32; default: the preset's."""
-    cut: Annotated[str | None, tyro.conf.arg(metavar="block3|block4|block5")] = None
+    cut: Annotated[str | None, tyro.conf.arg(metavar="|".join(CUTS))] = None
     """Use VGG16 up to this block; default: the preset's."""
     weight_decay: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
     """AdamW's pull towards zero, as a share of the rate; default: the preset's."""
@@ -70,9 +72,9 @@ class FinetuneConfig(RunConfig):
     """Train these blocks too, from the first epoch on, at the same rate."""
     stages: Annotated[str | None, tyro.conf.arg(metavar="head:N,BLOCK:N@RATE,...")] = None
     """Train the head first, then blocks as well at rates of their own; sets the epochs."""
-    cache_features: bool = True
+    cache_features: MayChange[bool] = True
     """Compute the frozen part once and keep it on disk; --no-cache-features: in every epoch."""
-    cache_limit: Annotated[float, tyro.conf.arg(metavar="GIB")] = 8.0
+    cache_limit: MayChange[Annotated[float, tyro.conf.arg(metavar="GIB")]] = 8.0
     """All cached features together; those used longest ago go first, larger ones are not kept."""
     color: bool = False
     """Keep the colours of images of a folder."""
@@ -96,7 +98,7 @@ class FinetuneConfig(RunConfig):
         """Raise `UsageError` for the first flag that cannot work."""
         super().validate()
         UsageError.unless_in("--preset", self.preset, PRESETS)
-        UsageError.unless_in("--cut", self.cut or "block3", ("block3", "block4", "block5"))
+        UsageError.unless_in("--cut", self.cut or CUTS[0], CUTS)
         UsageError.unless_in("--head", self.head, ("flatten", "gap"))
         if "." not in self.weights and "/" not in self.weights:
             UsageError.unless_in("--weights", self.weights, ("auto", "imagenet", "random"))
@@ -120,10 +122,10 @@ class FinetuneConfig(RunConfig):
 
 
 def main(config: FinetuneConfig) -> int:
-    """Run the experiment; the exit code is 0, or 128 + the signal that stopped it."""
+    """Run the experiment and return 0; a signal raises `Stopped`."""
     directory = config.run_directory("finetune")
     # Only now the seconds of importing jax: a wrong flag has been answered already.
-    from experiments.transfer import finetune
+    from experiments.finetune_run import finetune
 
     return finetune(config, directory)
 

@@ -16,8 +16,7 @@ import tyro
 from experiments.config import RunConfig
 from mnistjax import cli
 from mnistjax.errors import UsageError
-
-POOLS = ("max", "avg")
+from mnistjax.ops.kinds import POOLS, Pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class ScratchConfig(RunConfig):
 
 
 def main(config: ScratchConfig) -> int:
-    """Run the experiment; the exit code is 0, or 128 + the signal that stopped it."""
+    """Run the experiment and return 0; a signal raises `Stopped`."""
     directory = config.run_directory("scratch")
 
     # Only now the seconds of importing jax: a wrong flag has been answered already.
@@ -51,15 +50,16 @@ def main(config: ScratchConfig) -> int:
     import optax
     from flax import nnx
 
-    from experiments import run
-    from experiments.train import Stage, train_stages
+    from experiments import common
     from mnistjax.models.cnn import CNN
     from mnistjax.models.functional import functional
     from mnistjax.models.summary import summarise
-    from mnistjax.ops.conv_pool import Pool
+    from mnistjax.runs.plan import Plan, Stage
+    from mnistjax.runs.result import About
+    from mnistjax.runs.train_run import train_run
 
-    data = run.load_data(config, image_size=config.image_size, color=config.color)
-    train, validation = run.split_off_validation(config, run.chosen_train(config, data))
+    data = common.load_data(config, image_size=config.image_size, color=config.color)
+    train, validation = common.split_off_validation(config, common.chosen_train(config, data))
     model = CNN(
         image_shape=data.image_shape,
         num_classes=len(data.class_names),
@@ -68,34 +68,33 @@ def main(config: ScratchConfig) -> int:
         dtype=config.dtype,
         rngs=nnx.Rngs(config.seed),
     )
+    epochs = config.epochs or common.default_epochs(len(train.labels), config.batch_size)
     layers = summarise(model, data.image_shape)
-    epochs = config.epochs or run.default_epochs(len(train.labels), config.batch_size)
-    counts = len(train.labels), len(validation.labels)
-    run.banner(config, data, directory, layers, counts=counts, epochs=epochs)
+    common.banner(config, directory, (train, validation, data), epochs)
+    common.show_model(config, layers)
     apply_fn, params = functional(model)
-    trained = train_stages(
-        "scratch",
-        config,
-        directory,
+    plan = Plan(
         apply_fn=apply_fn,
         params=params,
         stages=[Stage(epochs, optax.adam(config.learning_rate))],
         train=train,
         validation=validation,
-        settings=config.as_json() | {"dataset_sha256": data.sha256},
+        batch_size=config.batch_size,
+        seed=config.seed,
+        early_stopping=config.early_stopping,
     )
-    if isinstance(trained, int):
-        return trained
-    return run.finish(
-        "scratch",
-        config,
-        directory,
-        data,
-        trained,
+    settings = config.settings(dataset_sha256=(data.sha256, ("dataset", "data_dir")))
+    options = common.run_options(config, "scratch", directory)
+    trained = train_run(plan, directory, settings=settings, options=options)
+    about = About(
+        data=data,
         layers=layers,
-        counts=counts,
+        train_examples=len(train.labels),
+        validation_examples=len(validation.labels),
+        facts=common.shared_facts(config, "scratch"),
         filters=np.asarray(trained.params["conv1"]["kernel"]),
     )
+    return common.finish(config, directory, trained, about)
 
 
 if __name__ == "__main__":

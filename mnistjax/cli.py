@@ -10,21 +10,36 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
 
-from mnistjax.errors import MnistjaxError, StorageError, UsageError
+from mnistjax.errors import MnistjaxError, Stopped, StorageError, UsageError
 from mnistjax.streams import make_lossy
+
+T = TypeVar("T")
+MAY_CHANGE = "--resume may change it"
+MayChange = Annotated[T, MAY_CHANGE]
+"""A flag that a resumed run may have otherwise: it does not change what the next step computes."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """On a flag: what runs did that are older than it, where that is not its default."""
+
+    value: object
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What every command line has; its fields become flags."""
 
-    debug: bool = False
+    flag_of = dict[str, str]()
+    """Flags for arguments of the library that are not called as they are: see `as_flags`."""
+
+    debug: MayChange[bool] = False
     """Show the traceback of an error."""
 
     def validate(self) -> None:
@@ -49,8 +64,11 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     except KeyboardInterrupt:
         fix = "Fix: run it again, with --resume if it had begun to train"
         return _complain(f"interrupted. {fix}", 128 + signal.SIGINT, debug)
+    except Stopped as stopped:
+        print(as_flags(str(stopped), config_class.flag_of), file=sys.stderr)
+        return stopped.exit_code
     except MnistjaxError as error:
-        return _complain(str(error), error.exit_code, debug)
+        return _complain(as_flags(str(error), config_class.flag_of), error.exit_code, debug)
     except Exception as error:
         if _is_memory(error):
             return _complain("memory: none left. Fix: pass a smaller --batch-size", 7, debug)
@@ -66,6 +84,29 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         fix = "Fix: run again with --debug and report the traceback as a bug"
         return _complain(f"unexpected {what.rstrip('.')}. {fix}", 1, debug)
+
+
+def as_flags(text: str, flag_of: Mapping[str, str] | None = None) -> str:
+    """The arguments that `text` names in backquotes as the flags of a command line.
+
+    `flag_of` says what is not called as the argument is, or of one value: `{"verify=False": "--any"}`.
+
+    >>> as_flags("`batch_size` 3: pass `batch_size=8`, `resume=True`, `cache=False` or `cut='a'`")
+    '--batch-size 3: pass --batch-size 8, --resume, --no-cache or --cut a'
+    >>> as_flags("pass another `directory`", {"directory": "--output"})
+    'pass another --output'
+    """  # noqa: E501
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match.group(1), match.group(2)
+        if whole := (flag_of or {}).get(f"{name}={value}"):
+            return whole
+        flag = (flag_of or {}).get(name, f"--{name.replace('_', '-')}")
+        if value == "False":
+            return flag.replace("--", "--no-", 1)
+        return flag if value in (None, "True") else f"{flag} {value.strip(chr(39))}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", flag, text)
 
 
 # XLA's words, for an operation it has in no deterministic form and for a full memory.

@@ -54,7 +54,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = f"{type(error).__name__}: {error.strerror or error}"
-        fix = "check that the disk has room and may be written, or pass --no-cache-features"
+        fix = "check that the disk has room and may be written"
         raise StorageError(str(path), why, fix=fix) from error
 
 

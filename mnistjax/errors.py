@@ -8,13 +8,16 @@ from collections.abc import Sequence
 class MnistjaxError(Exception):
     """An error for the user, not for a debugger: `<what>: <why>. Fix: <one action>`.
 
+    Arguments stand in backquotes, `batch_size` or `batch_size=128`: a command line turns them into
+    its flags (`mnistjax.cli.as_flags`).
+
     Args:
       what: the thing at fault, with its name: a flag, a path.
       why: what is wrong with it.
       fix: one action that mends it.
 
-    >>> str(MnistjaxError("--epochs 0", "must be at least 1", fix="pass --epochs 5"))
-    '--epochs 0: must be at least 1. Fix: pass --epochs 5'
+    >>> str(MnistjaxError("`epochs` 0", "must be at least 1", fix="pass `epochs=5`"))
+    '`epochs` 0: must be at least 1. Fix: pass `epochs=5`'
     """
 
     exit_code = 1
@@ -31,17 +34,17 @@ class UsageError(MnistjaxError):
     exit_code = 2
 
     @classmethod
-    def unless_in(cls, flag: str, value: str, choices: Sequence[str]) -> None:
+    def unless_in(cls, what: str, value: str, choices: Sequence[str]) -> None:
         """Raise if `value` is none of `choices`, naming the closest one.
 
-        >>> UsageError.unless_in("--pool", "mx", ["avg", "max"])
+        >>> UsageError.unless_in("`pool`", "mx", ["avg", "max"])
         Traceback (most recent call last):
-        mnistjax.errors.UsageError: --pool mx: not one of avg, max. Fix: did you mean max?
+        mnistjax.errors.UsageError: `pool` mx: not one of avg, max. Fix: did you mean max?
         """
         if value not in choices:
             close = difflib.get_close_matches(value, choices, n=1, cutoff=0.4)
             fix = f"did you mean {close[0]}?" if close else "pass one of them"
-            raise cls(f"{flag} {value}", f"not one of {', '.join(choices)}", fix=fix)
+            raise cls(f"{what} {value}", f"not one of {', '.join(choices)}", fix=fix)
 
 
 class DataError(MnistjaxError):
@@ -70,6 +73,19 @@ class NumericalError(MnistjaxError):
     """The loss stopped being a number."""
 
     exit_code = 6
+
+
+class Stopped(MnistjaxError):
+    """A signal ended the work, and what was done is kept: no fault, but nothing is returned.
+
+    >>> str(Stopped(2, "step 7 is saved", fix="train again"))
+    'interrupted: step 7 is saved. Fix: train again'
+    """
+
+    def __init__(self, signal: int, what: str, *, fix: str) -> None:
+        super().__init__("interrupted", what, fix=fix)
+        self.signal = signal
+        self.exit_code = 128 + signal
 
 
 def warn(line: str) -> None:

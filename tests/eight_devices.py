@@ -15,7 +15,7 @@ from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
-from mnistjax.runs.checkpoint import Checkpoints, abstract
+from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
@@ -122,7 +122,7 @@ def test_only_sums_cross_between_devices_and_only_once():
 
 @pytest.mark.parametrize("make", [over_eight, by_pmap])
 def test_a_batch_that_does_not_divide_is_refused(make):
-    with pytest.raises(UsageError, match="batch size 30: does not divide by 8.*24 or 32"):
+    with pytest.raises(UsageError, match="`batch_size` 30: does not divide by 8.*24 or 32"):
         make(tx=TX)(init_state(some_params(), TX), some_batch(30))
 
 
@@ -156,7 +156,7 @@ def test_what_all_made_of_their_rows_goes_into_the_step():
 
 def test_a_checkpoint_comes_back_to_every_device(tmp_path):
     state, _ = two_steps(over_eight, tx=TX)
-    like = abstract(state)
+    like = state
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(2, state, extra={})
         restored = checkpoints.restore(2, like=like).state
@@ -178,13 +178,13 @@ def test_a_run_equals_one_on_a_single_device(tmp_path, monkeypatch, capsys):
 
     meshes = []
     monkeypatch.setattr(
-        "experiments.train.make_train_step",
+        "mnistjax.runs.train_run.make_train_step",
         lambda **options: meshes.append(options["mesh"]) or make_train_step(**options),
     )
     test_loss, rows = scratch("eight")
     assert "8 x cpu" in capsys.readouterr().out
     assert [mesh.size for mesh in meshes] == [8]
-    monkeypatch.setattr("experiments.train.mesh_if_several", lambda: None)
+    monkeypatch.setattr("mnistjax.runs.train_run.mesh_if_several", lambda: None)
     wanted_loss, wanted_rows = scratch("one")
     assert test_loss == pytest.approx(wanted_loss, rel=1e-3)
     for row, wanted in zip(rows, wanted_rows, strict=True):

@@ -89,9 +89,10 @@ def usable(got: list[Any]) -> bool:
 
 
 def read_settings(path: Path) -> None:
-    from experiments.resume import check_same_run
+    from mnistjax.runs.settings import Setting, check_same_run
 
-    check_same_run(path.parent, SETTINGS)
+    settings = {name: Setting(value) for name, value in SETTINGS.items()}
+    check_same_run(path.parent, settings)
 
 
 def same_tensors(reading: Any) -> bool:

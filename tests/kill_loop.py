@@ -21,12 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.scratch import ScratchConfig
-from experiments.train import Stage, train_stages
 from mnistjax.data.dataset import Split
 from mnistjax.files import params_sha256
+from mnistjax.runs.directory import CONFIG
 from mnistjax.runs.log import read_rows
+from mnistjax.runs.options import RunOptions
+from mnistjax.runs.plan import Plan, Stage
+from mnistjax.runs.settings import Setting
 from mnistjax.runs.snapshot import UNFINISHED, read_record
+from mnistjax.runs.train_run import train_run
 
 IMAGES, BATCH = 12, 6
 STEPS = IMAGES // BATCH  # of an epoch; each epoch is saved
@@ -50,23 +53,17 @@ def train(directory: Path, *, epochs: int) -> str:
         "conv": jnp.asarray(draw.normal(size=(3, 3, 1, 4)), jnp.float32),
         "dense": jnp.asarray(draw.normal(size=(36, 3)), jnp.float32),
     }
-    resume = (directory / "config.json").is_file()
-    config = ScratchConfig(
-        epochs=epochs, batch_size=BATCH, output=directory, resume=resume, quiet=True
-    )
-    trained = train_stages(
-        "scratch",
-        config,
-        config.run_directory("scratch"),
+    plan = Plan(
         apply_fn=apply_fn,
         params=params,
         stages=[Stage(epochs, optax.adam(1e-3))],
         train=Split(images[0], labels[0]),
         validation=Split(images[1], labels[1]),
-        settings=config.as_json(),
+        batch_size=BATCH,
     )
-    assert not isinstance(trained, int)
-    return params_sha256(trained.params)
+    options = RunOptions(resume=(directory / CONFIG).is_file(), quiet=True)
+    settings = {"epochs": Setting(epochs, may_change=True), "batch_size": Setting(BATCH)}
+    return params_sha256(train_run(plan, directory, settings=settings, options=options).params)
 
 
 def plant(number: int, *, after: bool) -> None:

@@ -174,11 +174,11 @@ def test_what_has_no_deterministic_form_is_refused_by_the_flags_name(capsys):
 
 
 def test_deterministic_asks_xla_before_the_device_is_chosen(monkeypatch):
-    from experiments import run
+    from experiments import common
 
     before = "--xla_backend_optimization_level=1"
     monkeypatch.setenv("XLA_FLAGS", before)
-    run.load_data(ScratchConfig(dataset="digits", deterministic=True))
+    common.load_data(ScratchConfig(dataset="digits", deterministic=True))
     assert os.environ["XLA_FLAGS"] == f"{before} --xla_gpu_deterministic_ops=true"
 
 

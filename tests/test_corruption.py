@@ -8,7 +8,7 @@ import pytest
 
 from mnistjax.errors import StorageError
 from mnistjax.files import params_sha256
-from mnistjax.runs.checkpoint import Checkpoints, abstract
+from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.training.state import init_state
 
 STEPS = 1, 2, 3
@@ -53,7 +53,7 @@ def damage(directory, draw):
 def corrupt(saved, directory, cases, *, seed, steps=STEPS[-1:]):
     """Damage `steps` of a copy, `cases` times over; how often what came of it."""
     draw = random.Random(seed)
-    like = abstract(make_state(0))
+    like = make_state(0)
     right = {step: params_sha256(make_state(step)) for step in STEPS}
     found = {"newest": 0, "fell back": 0, "refused": 0, "wrong": 0}
     shutil.copytree(saved, directory)

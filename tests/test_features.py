@@ -21,11 +21,12 @@ from mnistjax.errors import StorageError, UsageError
 from mnistjax.frozen import cache as features_module
 from mnistjax.frozen.cache import (
     FeatureCache,
-    Stopped,
     TooLarge,
+    Unfinished,
     cached_features,
     features_key,
 )
+from mnistjax.report import progress
 
 KEY = features_key(weights="w", size=4)
 COUNT, BATCH = 23, 4
@@ -123,7 +124,7 @@ def test_stopped_anywhere_and_continued_equals_uninterrupted(run, tmp_path, seed
         except RuntimeError:
             result = None
         seen += compute.seen
-        if isinstance(result, Stopped):
+        if isinstance(result, Unfinished):
             assert result == (len(seen), COUNT)
         if isinstance(result, FeatureCache):
             break
@@ -258,11 +259,13 @@ def test_more_than_the_limit_is_not_begun(run, tmp_path):
 def test_too_little_room_is_said_before_the_work(run, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 501, 499))
-    with pytest.raises(StorageError, match="need 552 bytes more, 499 are free.*--no-cache"):
+    with pytest.raises(
+        StorageError, match="need 552 bytes more, 499 are free.*cache_features=False"
+    ):
         run(Compute(fail_at=0))
     monkeypatch.undo()
     polls = iter([False, False, True])
-    assert run(should_stop=lambda: next(polls)) == Stopped(12, COUNT)
+    assert run(should_stop=lambda: next(polls)) == Unfinished(12, COUNT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 501, 499))
     check(run(), computed=COUNT - 12)  # what is there already needs no room
 
@@ -276,7 +279,7 @@ def test_a_disk_that_fills_up_is_a_storage_error(run, tmp_path, monkeypatch):
         return really(Path("/dev/full") if writes_rows else path, *arguments, **named)
 
     polls = iter([False, False, True])
-    assert run(should_stop=lambda: next(polls)) == Stopped(12, COUNT)
+    assert run(should_stop=lambda: next(polls)) == Unfinished(12, COUNT)
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(StorageError, match="No space left.*Fix: check that the disk"):
         run()
@@ -304,7 +307,7 @@ def test_the_second_process_waits_and_finds_the_work_done(run, tmp_path):
     first = threading.Thread(target=lambda: results.append(run(Held())))
     first.start()
     inside.wait(10)
-    assert run(Compute(fail_at=0), should_stop=lambda: True) == Stopped(0, COUNT)
+    assert run(Compute(fail_at=0), should_stop=lambda: True) == Unfinished(0, COUNT)
     second = threading.Thread(target=lambda: results.append(run(Compute(fail_at=0))))
     second.start()
     time.sleep(0.1)
@@ -326,14 +329,16 @@ def test_keys_and_dtypes_are_checked(run):
 
 @pytest.mark.parametrize("quiet", [True, False])
 @pytest.mark.parametrize("terminal", [True, False])
-def test_what_is_shown(run, quiet, terminal):
+def test_what_is_shown(run, quiet, terminal, monkeypatch):
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=80)
-    run(quiet=quiet, console=console)
+    monkeypatch.setattr(features_module, "console", console)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1)
+    run(quiet=quiet)
     if quiet:
         assert text.getvalue() == ""
     elif terminal:
         assert "ETA" in text.getvalue() and "23/23" in text.getvalue()
     else:
-        assert text.getvalue().splitlines()[-1].startswith("  features 23/23  ")
+        assert text.getvalue().splitlines()[-1].startswith("  features  23/23  ")
         assert "\x1b" not in text.getvalue()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import idx_bytes
 
-from experiments.features import Features, frozen_features
 from experiments.finetune import FinetuneConfig, main
-from experiments.recipe import Part, parse_stages, trained_blocks
+from experiments.finetune_run import features_of
+from experiments.stages_flag import Part, parse_stages, trained_blocks
 from mnistjax import cli
 from mnistjax.data import cache
 from mnistjax.data.dataset import Split
@@ -97,10 +97,10 @@ def test_features_larger_than_the_limit_are_not_kept(features, capsys):
     split = Split(images, np.zeros(100, np.int32))
     config = FinetuneConfig(cache_limit=0.001)
     weights = load_weights("random", cut="block3")
-    got = frozen_features(config, weights, ["block1"], [split], size=32)
-    assert isinstance(got, Features)
-    assert got.splits[0].images is images and "--cache-limit" in got.facts["why"]
-    assert "not cached" in capsys.readouterr().out
+    got = features_of(config, weights, ["block1"], [split])
+    assert got.splits[0].images is images and "the cache's limit" in got.facts["why"]
+    out = capsys.readouterr().out
+    assert "not cached" in out and "--cache-limit" in out
 
 
 def test_a_signal_while_features_are_extracted_keeps_those_done(
@@ -130,8 +130,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monk
     monkeypatch.setenv("MNISTJAX_CACHE", str(tmp_path / "file"))
     split = Split(np.zeros((2, 28, 28, 1), np.uint8), np.zeros(2, np.int32))
     weights = load_weights("random", cut="block3")
-    got = frozen_features(FinetuneConfig(), weights, ["block1"], [split], size=32)
-    assert isinstance(got, Features)
+    got = features_of(FinetuneConfig(), weights, ["block1"], [split])
     assert got.splits[0] is split and "Not a directory" in got.facts["why"]
     assert "not cached" in capsys.readouterr().out
 

@@ -5,12 +5,14 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.config import RunConfig
-from experiments.train import Stage, train_stages
 from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
 from mnistjax.errors import NumericalError
 from mnistjax.runs.checkpoint import Checkpoints
+from mnistjax.runs.options import RunOptions
+from mnistjax.runs.plan import Plan, Stage
+from mnistjax.runs.settings import Setting
+from mnistjax.runs.train_run import train_run
 from mnistjax.training.evaluate import evaluate, make_eval_step
 from mnistjax.training.finite import check_finite
 from mnistjax.training.freeze import freeze_mask
@@ -98,24 +100,22 @@ def test_a_nan_in_the_data_of_epoch_2_leaves_epoch_1_saved(tmp_path):
             return batch
         return batch._replace(images=batch.images.at[0, 0, 0, 0].set(jnp.nan))
 
-    config = RunConfig(output=tmp_path, batch_size=10, learning_rate=0.125, quiet=True)
+    plan = Plan(
+        apply_fn=linear,
+        params={"kernel": jnp.zeros((2, 2))},
+        stages=[Stage(3, optax.adam(0.125))],
+        train=DATA,
+        validation=DATA,
+        batch_size=10,
+        preprocess=itself,
+        through=through,
+    )
+    settings = {"learning_rate": Setting(0.125)}
     with pytest.raises(NumericalError) as error:
-        train_stages(
-            "scratch",
-            config,
-            tmp_path,
-            apply_fn=linear,
-            params={"kernel": jnp.zeros((2, 2))},
-            stages=[Stage(3, optax.adam(0.125))],
-            train=DATA,
-            validation=DATA,
-            settings={},
-            preprocess=itself,
-            through=through,
-        )
+        train_run(plan, tmp_path, settings=settings, options=RunOptions(quiet=True))
     assert str(error.value) == (
-        "step 3: loss or gradient is nan at --learning-rate 0.125; the last good checkpoint is "
-        "step 2. Fix: pass a smaller --learning-rate and another --output"
+        "step 3: loss or gradient is nan at `learning_rate=0.125`; the last good checkpoint is "
+        "step 2. Fix: pass a smaller `learning_rate` and another `directory`"
     )
     with Checkpoints(tmp_path / "checkpoints") as saves:
         assert saves.steps == [2]

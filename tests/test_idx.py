@@ -106,7 +106,7 @@ def test_the_other_usual_spelling_is_found(tiny_idx_dir):
 
 
 def test_contents_that_are_not_mnist_are_refused(tiny_idx_dir):
-    with pytest.raises(DataError, match="SHA-256 .* not MNIST's.*--allow-unverified-data"):
+    with pytest.raises(DataError, match="SHA-256 .* not MNIST's.*verify=False"):
         load_idx(tiny_idx_dir)
 
 

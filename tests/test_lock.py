@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import train
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.errors import StorageError
+from mnistjax.runs import claim
 from mnistjax.runs.lock import hold
 
 HOLDER = """
 import sys
 from pathlib import Path
+from mnistjax.runs import claim
 from mnistjax.runs.lock import hold
 hold(Path(sys.argv[1]))
 print("held", flush=True)
@@ -58,7 +59,7 @@ def test_two_runs_in_one_directory_are_refused(holder, tmp_path, capsys):
 
 
 def test_a_directory_that_another_process_has_just_used_is_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "hold", lambda run: (run / "config.json").write_text("{}"))
+    monkeypatch.setattr(claim, "hold", lambda run: (run / "config.json").write_text("{}"))
     argv = ["--dataset", "digits", "--output", str(tmp_path / "run"), "--quiet"]
     assert cli.run(ScratchConfig, main, argv) == 5
     assert "has just been used" in capsys.readouterr().err

@@ -10,8 +10,9 @@ import pytest
 
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
+from mnistjax.training.batch_size import check_divides
 from mnistjax.training.micro_batch import micro_batch_size
-from mnistjax.training.parallel import check_divides, data_mesh
+from mnistjax.training.parallel import data_mesh
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_train_step
 

@@ -24,14 +24,13 @@ def report(directory, *, channels=1, names=("no", "yes"), notice=""):
     images = np.random.default_rng(0).integers(0, 255, (3, 12, 12, channels)).astype(np.uint8)
     return write_report(
         directory,
-        summary=SUMMARY,
+        summary=SUMMARY | {"notice": notice},
         epochs=[EPOCH],
         layers=[LayerRow("conv1", "Conv", (26, 26, 32), 320, 411_008)],
         test=Split(images, LABELS),
         logits=LOGITS,
         class_names=names,
         filters=np.random.default_rng(0).normal(size=(3, 3, channels, 8)),
-        notice=notice,
     )
 
 

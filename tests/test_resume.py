@@ -4,11 +4,10 @@ import shutil
 import pytest
 from kill_loop import STEPS, train
 
-from experiments import resume
-from experiments.resume import check_same_run, made_with
 from mnistjax.errors import StorageError
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
+from mnistjax.runs.settings import Setting, check_same_run, made_with
 
 
 def damage(run, step):
@@ -83,13 +82,16 @@ def test_the_row_of_an_epoch_is_written_before_its_checkpoint(tmp_path, monkeypa
     assert kinds == [*["step"] * STEPS, "epoch"]
 
 
+SEED = {"seed": Setting(0)}
+
+
 def write_config(run, settings, **changed):
     (run / "config.json").write_text(json.dumps(settings | {"made_with": made_with() | changed}))
 
 
 def test_other_versions_and_threads_warn(tmp_path, capsys):
     write_config(tmp_path, {"seed": 0}, jax="0.9.0", threads=64)
-    check_same_run(tmp_path, {"seed": 0})
+    check_same_run(tmp_path, SEED)
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "not bit-exact" in err
     assert "(was 0.9.0)" in err and "(was 64)" in err and "jaxlib" not in err
@@ -97,7 +99,7 @@ def test_other_versions_and_threads_warn(tmp_path, capsys):
 
 def test_the_same_environment_does_not(tmp_path, capsys):
     write_config(tmp_path, {"seed": 0})
-    check_same_run(tmp_path, {"seed": 0})
+    check_same_run(tmp_path, SEED)
     assert capsys.readouterr().err == ""
 
 
@@ -105,11 +107,11 @@ def test_the_same_environment_does_not(tmp_path, capsys):
 def test_a_damaged_configuration_is_a_storage_error(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(StorageError, match=r"config\.json.*Fix: "):
-        check_same_run(tmp_path, {"seed": 0})
+        check_same_run(tmp_path, SEED)
 
 
 def test_threads_are_those_of_nproc(monkeypatch):
     monkeypatch.setenv("NPROC", "7")
-    assert resume.made_with()["threads"] == 7
+    assert made_with()["threads"] == 7
     monkeypatch.setenv("NPROC", "")
-    assert resume.made_with()["threads"] >= 1
+    assert made_with()["threads"] >= 1

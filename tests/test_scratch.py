@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.run import default_epochs
+from experiments.common import default_epochs
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.runs.log import read_rows

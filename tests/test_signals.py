@@ -13,13 +13,16 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import train as train_module
-from experiments.config import RunConfig
-from experiments.train import Stage, Trained, train_stages
 from mnistjax.data.dataset import Split
+from mnistjax.errors import Stopped
 from mnistjax.files import params_sha256
+from mnistjax.runs import train_run as train_module
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
+from mnistjax.runs.options import RunOptions
+from mnistjax.runs.plan import Plan, Stage
+from mnistjax.runs.settings import Setting
+from mnistjax.runs.train_run import train_run
 
 EPOCH = 5  # steps
 random = np.random.default_rng(0)
@@ -41,18 +44,16 @@ def apply_fn(params, images):
 
 def run(directory, *, resume=False):
     """Two stages of two epochs each, of other optimisers; the second makes it worse."""
-    config = RunConfig(output=directory, batch_size=10, quiet=True, resume=resume)
-    return train_stages(
-        "scratch",
-        config,
-        directory,
+    plan = Plan(
         apply_fn=apply_fn,
         params={"kernel": jnp.zeros((9, 4))},
         stages=[Stage(2, optax.sgd(0.5, momentum=0.5)), Stage(4, optax.adam(3.0))],
         train=TRAIN,
         validation=VALIDATION,
-        settings={"seed": 0},
+        batch_size=10,
     )
+    options = RunOptions(quiet=True, resume=resume, again="this")
+    return train_run(plan, directory, settings={"seed": Setting(0)}, options=options)
 
 
 def rows_of(directory):
@@ -64,7 +65,7 @@ def rows_of(directory):
 def whole(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
     trained = run(directory)
-    assert isinstance(trained, Trained) and trained.best["step"] == 2 * EPOCH
+    assert trained.best["step"] == 2 * EPOCH
     return trained, rows_of(directory)
 
 
@@ -135,18 +136,19 @@ def test_it_stops_at_once_saves_once_and_goes_on_to_the_same_bits(
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
         saves, evaluated = plant(patch, phase, number, at)
-        assert run(tmp_path) == code
+        with pytest.raises(Stopped) as stopped:
+            run(tmp_path)
+    assert (stopped.value.signal, stopped.value.exit_code) == (number, code)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1
-    assert err.startswith(f"interrupted: step {stops_after} is saved. Fix: ")
+    assert out == err == ""
+    assert str(stopped.value) == f"interrupted: step {stops_after} is saved. Fix: this goes on"
     epochs = [EPOCH * n for n in range(1, 5) if EPOCH * n < stops_after]
     assert saves == [*epochs, stops_after]
     if phase == "evaluation":  # the batch in hand, and the one after an epoch's first
         assert evaluated[0].calls == at + (at % 3 == 1)
 
     trained, rows = run(tmp_path, resume=True), rows_of(tmp_path)
-    assert isinstance(trained, Trained)
     assert params_sha256(trained.params) == params_sha256(whole[0].params)
     assert rows == whole[1]
 

@@ -53,7 +53,7 @@ def test_subset_has_the_size_and_the_shares():
     part = subset(split, size=30, seed=0)
     assert np.bincount(part.labels).tolist() == [6] * 5
     assert subset(split, size=100, seed=0) is split
-    with pytest.raises(DataError, match="--train-size 101: there are only 100.*--train-size 100"):
+    with pytest.raises(DataError, match="`size` 101: there are only 100.*size=100"):
         subset(split, size=101, seed=0)
 
 

@@ -14,7 +14,7 @@ from jax import lax
 from mnistjax.frozen import forward as frozen
 from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.functional import functional
-from mnistjax.models.head import FineTuned, Head, features
+from mnistjax.models.head import FineTuned, Head, as_vector
 from mnistjax.models.summary import summarise
 from mnistjax.models.vgg16 import VGG16, convolutions, map_shape
 from mnistjax.models.vgg16_table import table, tensors
@@ -195,7 +195,7 @@ def test_head_is_the_textbook_formula(kind):
     x = random.normal(size=(6, 2, 3, 4)).astype(np.float32)
     p = jax.tree.map(np.asarray, params)
     y = x.reshape(6, 24) if kind == "flatten" else x.mean((1, 2))
-    np.testing.assert_allclose(features(jnp.array(x), kind), y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(as_vector(jnp.array(x), kind), y, rtol=1e-5, atol=1e-6)
     y = (y - p["standardise"]["mean"]) * p["standardise"]["scale"]
     y = np.maximum(y @ p["dense1"]["kernel"] + p["dense1"]["bias"], 0)
     y = y @ p["dense2"]["kernel"] + p["dense2"]["bias"]

@@ -98,4 +98,4 @@ def test_what_a_file_covers_is_what_a_cut_needs(path):
     assert len(read_hdf5(path, table("block3")).params) == 7
     assert len(read_hdf5(path).params) == 7
     message = refused(path, "block4_conv1 is missing", table("block5"))
-    assert "block5_conv3 is missing" in message and "Fix: pass --cut block3" in message
+    assert "block5_conv3 is missing" in message and "Fix: pass `cut='block3'`" in message

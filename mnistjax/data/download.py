@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from mnistjax.errors import NetworkError
 
-OTHER_DATA = "check the network, or pass --data-dir with files you have, or --dataset digits"
+OTHER_DATA = "check the network, or pass a `data_dir` with files you have, or `name='digits'`"
 TIMEOUT = 8.0  # seconds without an answer; name look-ups have no time-out of their own
 
 

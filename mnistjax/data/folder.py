@@ -30,7 +30,7 @@ def load_folder(
     class_names = class_folders(parts[0] if split_by_user else directory)
     if len(class_names) < 2:
         why = f"{len(class_names)} class folders with PNG or JPEG images, at least 2 are needed"
-        raise DataError(f"--data-dir {directory}", why, fix="make one sub-folder per class")
+        raise DataError(f"`data_dir` {directory}", why, fix="make one sub-folder per class")
 
     def read(part: Path) -> Split:
         files = [(path, i) for i, name in enumerate(class_names) for path in images(part / name)]

@@ -108,13 +108,13 @@ def load_idx(directory: Path, *, name: str = "mnist", verify: bool = True) -> Da
     paths = find_idx(directory)
     if missing := [file for role, file in FILES.items() if role not in paths]:
         why = f"no {', '.join(missing)} (plain or .gz)"
-        raise DataError(f"--data-dir {directory}", why, fix="put the four IDX files there")
+        raise DataError(f"`data_dir` {directory}", why, fix="put the four IDX files there")
     arrays = {}
     for role, path in paths.items():
         array, sha256 = read_idx(path, ndim=3 if role.endswith("images") else 1)
         if verify and (name == "mnist") != (sha256 == MNIST_SHA256[role]):
             why = "is MNIST itself" if name != "mnist" else f"SHA-256 {sha256[:12]}... not MNIST's"
-            fix = "get the file again, or pass --allow-unverified-data for a look-alike set"
+            fix = "get the file again, or pass `verify=False` for a look-alike set"
             raise DataError(str(path), why, fix=fix)
         arrays[role] = array
     return Dataset(

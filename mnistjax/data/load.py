@@ -32,19 +32,19 @@ def load_dataset(
     >>> data.name, data.train.images.dtype.name, len(data.test.labels)
     ('digits', 'uint8', 360)
     """
-    UsageError.unless_in("--dataset", name, DATASETS)
+    UsageError.unless_in("`name`", name, DATASETS)
     directory = None if data_dir is None else Path(data_dir).expanduser()
     if directory is not None and not directory.is_dir():
         why = "no such directory" if not directory.exists() else "not a directory"
-        raise DataError(f"--data-dir {directory}", why, fix="pass a directory that exists")
+        raise DataError(f"`data_dir` {directory}", why, fix="pass a directory that exists")
     if name == "auto":
         if directory is None:
             return _mnist_or_digits(quiet=quiet)
         name = _name_by_contents(directory)
     if name == "folder":
         if directory is None:
-            fix = "pass --data-dir with one sub-folder per class"
-            raise DataError("--dataset folder", "no folder was named", fix=fix)
+            fix = "pass `data_dir` with one sub-folder per class"
+            raise DataError("`name='folder'`", "no folder was named", fix=fix)
         return load_folder(directory, image_size=image_size, color=color, quiet=quiet)
     if name == "digits":
         return load_digits()
@@ -59,7 +59,7 @@ def _name_by_contents(directory: Path) -> str:
     if class_folders(directory) or class_folders(directory / "train"):
         return "folder"
     why = "neither IDX files nor sub-folders of PNG or JPEG images in it"
-    raise DataError(f"--data-dir {directory}", why, fix="pass a directory that holds either")
+    raise DataError(f"`data_dir` {directory}", why, fix="pass a directory that holds either")
 
 
 def _mnist_or_digits(*, quiet: bool) -> Dataset:

@@ -31,8 +31,8 @@ def subset(split: Split, *, size: int, seed: int) -> Split:
     if size == count:
         return split
     if size > count:
-        fix = f"pass --train-size {count} or less"
-        raise DataError(f"--train-size {size}", f"there are only {count} examples", fix=fix)
+        fix = f"pass `size={count}` or less"
+        raise DataError(f"`size` {size}", f"there are only {count} examples", fix=fix)
     _, sample = _part(split, held_out=size, seed=seed)
     return sample
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float32, UInt8
-from rich.console import Console
 
 from mnistjax.disk import locked
 from mnistjax.errors import UsageError
 from mnistjax.frozen.eviction import forget_oldest
 from mnistjax.frozen.file import FeatureFile, nbytes
-from mnistjax.report.progress import CountDisplay
+from mnistjax.report.console import console
+from mnistjax.report.progress import ProgressBar
 
 COMMIT_SECONDS = 1.0  # of work a kill may cost; each commit waits for the disk
 
@@ -52,7 +52,7 @@ class TooLarge(NamedTuple):
     limit_bytes: int
 
 
-class Stopped(NamedTuple):
+class Unfinished(NamedTuple):
     """`should_stop` said so: `rows` are on disk, and the next call continues after them."""
 
     rows: int
@@ -79,9 +79,8 @@ def cached_features(
     batch_size: int,
     limit_bytes: int | None = None,
     quiet: bool = False,
-    console: Console | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> FeatureCache | TooLarge | Stopped:
+) -> FeatureCache | TooLarge | Unfinished:
     """`compute` of every image, from `directory/<key>` as far as it is there and undamaged.
 
     `compute` is jitted, sees batches of one size (the last one is padded) and treats each image
@@ -105,22 +104,24 @@ def cached_features(
     place = directory / key
     with locked(place / "lock", should_stop=should_stop) as alone:
         if not alone:
-            return Stopped(0, count)
+            return Unfinished(0, count)
         if limit_bytes is not None:
             forget_oldest(directory, needed=nbytes(shape), limit_bytes=limit_bytes, spare=key)
-        with FeatureFile(place, shape) as file, CountDisplay(console, count, quiet) as display:
+        bar = ProgressBar("features", count, console=console, quiet=quiet)
+        with FeatureFile(place, shape) as file, bar:
             found = file.rows
-            display.show(found)
-            committed = time.monotonic()
+            bar.show(found)
+            begun = committed = time.monotonic()
             for start in range(found, count, batch_size):
                 rows = images[start : start + batch_size]
                 padding = [(0, batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
                 file.append(np.asarray(compute(np.pad(rows, padding)))[: len(rows)])
-                display.show(done := start + len(rows))
-                if time.monotonic() - committed > COMMIT_SECONDS:
+                done, now = start + len(rows), time.monotonic()
+                bar.show(done, words=f"{(done - found) / (now - begun):,.0f} images/s")
+                if now - committed > COMMIT_SECONDS:
                     file.commit()
                     committed = time.monotonic()
                 if done < count and should_stop():  # leaving the file commits
-                    return Stopped(done, count)
+                    return Unfinished(done, count)
         seconds = time.perf_counter() - started
         return FeatureCache(file.read(), count - found, file.damaged, seconds)

@@ -132,7 +132,7 @@ class FeatureFile:
         free = shutil.disk_usage(self._directory).free
         if needed > free:
             why = f"features need {needed:,} bytes more, {free:,} are free"
-            fix = "free some, or pass --no-cache-features"
+            fix = "free some, or compute features anew in every epoch: `cache_features=False`"
             raise StorageError(str(self._directory), why, fix=fix)
 
 

@@ -5,11 +5,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array
+from jaxtyping import Array, UInt8
 
-from mnistjax.models.functional import ApplyFn, Params
+from mnistjax.models.functional import Params
 from mnistjax.models.vgg16 import convolutions, map_shape, walk
 from mnistjax.ops.convolution import conv2d
 from mnistjax.ops.tiling import tile_size
@@ -29,7 +30,7 @@ def make_frozen(
     image_size: int,
     dtype: DTypeLike = jnp.float32,
     platform: str | None = None,
-) -> tuple[Params, ApplyFn]:
+) -> tuple[Params, Callable[[Params, Array], Array]]:
     """`(constant, apply_fn)`: `apply_fn(constant, images)` is what VGG16's `blocks` make of images.
 
     `params` holds at least the layers of `blocks`; images are float32 [batch, image_size,
@@ -85,6 +86,21 @@ def make_frozen(
         return maps.astype(jnp.float32)
 
     return constant, apply_fn
+
+
+def maps_of_blocks(
+    params: Params,
+    images: UInt8[np.ndarray, "n height width channels"],
+    *,
+    blocks: Sequence[str],
+    preprocess: Callable[[Array], Array],
+) -> dict[str, np.ndarray]:
+    """What each of `blocks` makes of `images` in turn: the map after its pooling, by its name."""
+    maps, x = {}, preprocess(jnp.asarray(images))
+    for block in blocks:
+        constant, apply_fn = make_frozen(params, blocks=[block], image_size=x.shape[1])
+        maps[block] = np.asarray(x := jax.jit(apply_fn)(constant, x))  # 305 operations in one
+    return maps
 
 
 _freeze = jax.jit(freeze_kernel, static_argnums=(1, 2))

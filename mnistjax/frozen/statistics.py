@@ -1,8 +1,19 @@
 """Mean and scale of every feature, for inputs of mean 0 and variance 1."""
 
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Float32, Integer
 
+from mnistjax.data.batches import Batch
+from mnistjax.data.dataset import Split
+from mnistjax.models.functional import Params
+from mnistjax.models.head import FineTuned, as_vector
+
+SAMPLE = 8192  # training examples whose features give mean and scale
 CHUNK_VALUES = 2**20  # 8 MB as float64: features may be larger than the memory
 
 
@@ -35,3 +46,29 @@ def mean_and_scale(
     least = np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
     scale = np.where(deviation > least, 1 / np.maximum(deviation, least), 1)
     return np.asarray(mean, np.float32), np.asarray(scale, np.float32)
+
+
+def fill_in_statistics(
+    params: Params, model: FineTuned, train: Split, through: Callable[[Batch], Batch]
+) -> None:
+    """Put mean and scale of the head's inputs on a sample of the training examples in `params`.
+
+    `through` makes of a batch what `model` takes: the frozen part's features.
+    """
+    chosen = np.linspace(0, len(train.labels) - 1, min(SAMPLE, len(train.labels))).astype(int)
+    sample = train.take(chosen)
+    graphdef, _ = nnx.split(model.backbone)
+
+    @jax.jit
+    def head_inputs(backbone: Params, maps: jax.Array) -> jax.Array:
+        return as_vector(nnx.merge(graphdef, backbone)(maps), model.head.kind)
+
+    rows = []
+    for start in range(0, len(chosen), 256):
+        part = sample.take(np.arange(start, min(start + 256, len(chosen))))
+        batch = Batch(
+            jnp.asarray(part.images), jnp.asarray(part.labels), jnp.ones(len(part.labels), bool)
+        )
+        rows.append(np.asarray(head_inputs(params.get("backbone", {}), through(batch).images)))
+    mean, scale = mean_and_scale(np.concatenate(rows))
+    params["head"]["standardise"] = {"mean": jnp.asarray(mean), "scale": jnp.asarray(scale)}

@@ -14,13 +14,13 @@ from mnistjax.models.vgg16 import VGG16, map_shape
 Kind = Literal["flatten", "gap"]
 
 
-def features(
+def as_vector(
     x: Float[Array, "batch height width channels"], kind: Kind
 ) -> Float[Array, "batch features"]:
     """A map as a vector: all of it, rows then columns then channels, or each channel's mean.
 
     >>> x = jnp.ones((2, 4, 4, 8))
-    >>> features(x, "flatten").shape, features(x, "gap").shape
+    >>> as_vector(x, "flatten").shape, as_vector(x, "gap").shape
     ((2, 128), (2, 8))
     """
     return x.reshape(len(x), -1) if kind == "flatten" else x.mean((1, 2))
@@ -32,7 +32,7 @@ class Standardise(nnx.Module):
     In float32, whatever x is: of a feature that hardly varies a bfloat16 difference is noise, and
     the scale is large.
 
-    Statistics (`training.standardise.mean_and_scale`) of the training features, not
+    Statistics (`frozen.statistics.mean_and_scale`) of the training features, not
     weights: a freeze mask has to keep them as they are.
 
     >>> Standardise(3)(jnp.ones((1, 3))).tolist()
@@ -79,7 +79,7 @@ class Head(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
-        y = features(x, self.kind)
+        y = as_vector(x, self.kind)
         if self.standardise is not None:
             y = self.standardise(y)
         return self.dense2(nnx.relu(self.dense1(y)))

@@ -1,27 +1,31 @@
 """The model as a table: what each layer makes, how many parameters, how much arithmetic."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mnistjax.models.functional import Params
 from mnistjax.models.head import Standardise
 from mnistjax.models.layers import ConvPool
+
+NORMS = (Standardise, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
 
 
 class LayerRow(NamedTuple):
     """One layer, for one image: the shape it makes, its parameters, its forward FLOPs.
 
-    `trains`: False where the parameters are frozen.
+    `flops`: None where they could not be counted. `trains`: False where the parameters are frozen.
     """
 
     name: str
     kind: str
     output: tuple[int, ...]
     parameters: int
-    flops: int
+    flops: int | None
     trains: bool = True
 
 
@@ -38,7 +42,6 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
     >>> sum(row.parameters for row in rows)
     225034
     """
-
     graphdef, state = nnx.split(model)
 
     def outputs(images: jax.Array):  # the model is merged inside: capturing writes on it
@@ -48,21 +51,58 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
     shapes = jax.eval_shape(outputs, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
     rows = []
     for path, module in nnx.iter_modules(model):
-        if not isinstance(module, nnx.Conv | nnx.Linear | Standardise):
+        own = {k: v[...] for k, v in vars(module).items() if isinstance(v, nnx.Param)}
+        if not own:
             continue
-        name = "/".join(str(part) for part in path)
-        state = nnx.to_pure_dict(nnx.state(module, nnx.Param))
-        layer = shapes
-        for part in path:
-            layer = layer[part]
-        (output,) = layer["__call__"].get_value()
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state))
-        positions = int(np.prod(output.shape)) // output.shape[-1]
-        positions *= 4 if isinstance(module, ConvPool) else 1  # each pools 2x2 of them
-        if isinstance(module, Standardise):
-            flops = 2 * output.shape[-1]  # a difference and a product
-        else:
-            flops = 2 * int(np.prod(state["kernel"].shape)) * positions
-            flops += positions * output.shape[-1] if "bias" in state else 0
-        rows.append(LayerRow(name, type(module).__name__, output.shape[1:], parameters, flops))
+        calls = _calls(shapes, path)
+        name = "/".join(str(part) for part in path) or type(module).__name__
+        parameters = sum(leaf.size for leaf in own.values())
+        output = calls[0].shape[1:] if calls else ()
+        flops = sum(filter(None, (_flops(module, own, call) for call in calls))) or None
+        rows.append(LayerRow(name, type(module).__name__, output, parameters, flops))
     return rows
+
+
+def summarise_params(params: Params) -> list[LayerRow]:
+    """A row for each group of parameters, of a model that is no NNX module: without its arithmetic.
+
+    >>> [row[:4] for row in summarise_params({"dense": {"kernel": np.zeros((2, 3))}})]
+    [('dense', '', (), 6)]
+    """
+    sizes: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path[:-1] or path, simple=True, separator="/")
+        sizes[name] = sizes.get(name, 0) + leaf.size
+    return [LayerRow(name, "", (), size, None) for name, size in sizes.items()]
+
+
+def total_flops(rows: Sequence[LayerRow]) -> str:
+    """All that could be counted: "at least" where a layer's could not.
+
+    >>> row = LayerRow("a", "Linear", (2,), 6, 1000)
+    >>> total_flops([row]), total_flops([row, row._replace(flops=None)])
+    ('1,000', 'at least 1,000')
+    """
+    least = "" if all(row.flops is not None for row in rows) else "at least "
+    return f"{least}{sum(row.flops or 0 for row in rows):,}"
+
+
+def _calls(shapes: Any, path: tuple[Any, ...]) -> Sequence[jax.ShapeDtypeStruct]:
+    """What the module at `path` made, each time it was called."""
+    for part in path:
+        if part not in shapes:
+            return ()
+        shapes = shapes[part]
+    return shapes["__call__"].get_value() if "__call__" in shapes else ()
+
+
+def _flops(module: nnx.Module, params: dict[str, Any], output: jax.ShapeDtypeStruct) -> int | None:
+    """Of one call of a layer; None for kinds that are not known here."""
+    positions = int(np.prod(output.shape)) // output.shape[-1]
+    if isinstance(module, nnx.Conv | nnx.Linear):
+        positions *= 4 if isinstance(module, ConvPool) else 1  # each pools 2x2 of them
+        bias = positions * output.shape[-1] if "bias" in params else 0
+        return 2 * int(np.prod(params["kernel"].shape)) * positions + bias
+    if isinstance(module, NORMS):
+        return 2 * positions * output.shape[-1]  # a difference and a product
+    return None

@@ -17,7 +17,9 @@ _BLOCKS = {
     "block4": (3, 512),
     "block5": (3, 512),
 }  # convolutions in the block, and their channels
-CUTS = ("block3", "block4", "block5")
+BLOCKS = tuple(_BLOCKS)
+CUTS = BLOCKS[2:]
+"""Where a network may end: files of fewer blocks are not known."""
 WITHOUT_TENSORS = (*(f"{block}_pool" for block in _BLOCKS), "flatten")
 TOP = ("fc1", "fc2", "predictions")
 
@@ -32,7 +34,7 @@ def table(cut: str = "block5") -> Table:
     >>> [len(table(cut)) for cut in CUTS]
     [7, 10, 13]
     """
-    UsageError.unless_in("--cut", cut, CUTS)
+    UsageError.unless_in("`cut`", cut, CUTS)
     shapes: Table = {}
     channels = 3
     for block, (convolutions, filters) in _BLOCKS.items():

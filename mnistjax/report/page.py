@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mnistjax.data.dataset import Split
 from mnistjax.disk import write_whole
-from mnistjax.models.summary import LayerRow
+from mnistjax.models.summary import LayerRow, total_flops
 from mnistjax.report import figures
 from mnistjax.report.scores import by_class, confusion, most_wrong
 
@@ -25,15 +25,14 @@ def write_report(
     test: Split,
     logits: np.ndarray,
     class_names: tuple[str, ...],
-    filters: np.ndarray,
-    notice: str = "",
+    filters: np.ndarray | None = None,
     more: dict[str, Figure] | None = None,
 ) -> Path:
     """Write `directory/report.html` and `directory/figures/*.png`; return the page's path.
 
     `logits` are float [n, classes] in the order of `test`, `filters` the first layer's kernel
-    [height, width, in, out], `more` figures by their titles. Names are escaped; the page loads
-    nothing from anywhere.
+    [height, width, in, out] if it is to be shown, `more` figures by their titles. Names are
+    escaped; the page loads nothing from anywhere.
     """
     worst = most_wrong(logits, test.labels)
     drawn = {
@@ -42,8 +41,9 @@ def write_report(
         "most_wrong": figures.most_wrong_figure(
             test.images[worst], test.labels[worst], logits[worst], class_names
         ),
-        "filters": figures.filters_figure(filters),
     }
+    if filters is not None:
+        drawn["filters"] = figures.filters_figure(filters)
     titles = {re.sub(r"\W+", "_", title.lower()): title for title in more or {}}
     drawn |= {name: (more or {})[title] for name, title in titles.items()}
     (directory / "figures").mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def write_report(
         layers=layers,
         frozen=not all(row.trains for row in layers),
         classes=by_class(logits, test.labels, class_names),
-        notice=notice,
+        flops=total_flops(layers),
         figure={n: Markup(figures.to_svg(f, salt=n)) for n, f in drawn.items()},
         titles=titles,
         details=_flat(summary),

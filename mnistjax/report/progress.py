@@ -1,53 +1,58 @@
-"""How far a long count has come, on a terminal or in a log."""
+"""How far a long work has come: a bar with an ETA on a terminal, now and then a line elsewhere."""
 
 import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+SECONDS_BETWEEN_LINES = 10
 
-class CountDisplay:
-    """A bar with an ETA on a terminal; elsewhere a line every ten seconds and one at the end."""
 
-    def __init__(self, console: Console | None, total: int, quiet: bool) -> None:
-        self._console, self._total, self._quiet = console or Console(), total, quiet
+class ProgressBar:
+    """`done` of `total` with a few words beside it; a context manager.
+
+    On a terminal a bar that goes when it is done; elsewhere, for a log, a line every ten seconds.
+    `quiet` shows nothing.
+    """
+
+    def __init__(self, what: str, total: int, *, console: Console, quiet: bool = False) -> None:
+        self._what, self._total, self._quiet, self._console = what, total, quiet, console
         self._bar = Progress(
-            TextColumn("features"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("images  ETA"),
+            TextColumn("{task.fields[words]}  ETA"),
             TimeRemainingColumn(),
-            console=self._console,
+            console=console,
             transient=True,
-            disable=quiet or not self._console.is_terminal,
+            disable=quiet or not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task(what, total=total, words="")
         self._first: tuple[float, int] | None = None
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> "CountDisplay":
+    def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, done: int) -> None:
-        """Show that so many rows are there; the first call says how many were from the start."""
+    def show(self, done: int, *, what: str | None = None, words: str = "") -> None:
+        """Show that so much is done; the first call says how much was there from the start."""
         now = time.monotonic()
         if self._first is None:
             self._first = now, done
-            self._bar.reset(self._task, total=self._total, completed=done)
+            self._bar.reset(self._task, total=self._total, completed=done, words=words)
             return
-        self._bar.update(self._task, completed=done)
+        what = what or self._what
+        self._bar.update(self._task, description=what, completed=done, words=words)
         if self._quiet or self._console.is_terminal:
             return
-        if now - self._last_line > 10 or done == self._total:
+        if now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             since, found = self._first
-            speed = (done - found) / max(now - since, 1e-9)
-            left = (self._total - done) / speed
-            self._console.print(
-                f"  features {done:,}/{self._total:,}  {speed:,.0f} images/s  ETA {left:.0f} s",
-                highlight=False,
-            )
+            left = (self._total - done) * (now - since) / max(done - found, 1)
+            words = f"{words}  " if words else ""
+            line = f"  {what}  {done:,}/{self._total:,}  {words}ETA {left:.0f} s"
+            self._console.print(line, highlight=False)

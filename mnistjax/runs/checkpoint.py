@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnistjax.errors import StorageError, warn
+from mnistjax.models.functional import ModelState, Params
 from mnistjax.runs import snapshot
 from mnistjax.runs.digest import Record, seal
-from mnistjax.runs.snapshot import UNFINISHED, DamagedError, abstract
+from mnistjax.runs.snapshot import UNFINISHED, DamagedError
 from mnistjax.training.state import TrainState
 from mnistjax.disk import keep as keep_on_disk
-
-__all__ = ["Checkpoints", "Saved", "abstract"]
 
 ROOM = 3  # times the state: the new one, while two are kept
 
@@ -44,7 +43,7 @@ class Checkpoints:
     >>> state = init_state({"w": jnp.ones(2)}, optax.sgd(0.1))
     >>> with tempfile.TemporaryDirectory() as directory, Checkpoints(Path(directory)) as saves:
     ...     saves.save(0, state, score=0.9, extra={"note": "first"})
-    ...     saves.restore(0, like=abstract(state)).extra
+    ...     saves.restore(0, like=state).extra
     {'note': 'first'}
     """
 
@@ -104,9 +103,23 @@ class Checkpoints:
                 self._discard(old)
 
     def restore(self, step: int, *, like: TrainState) -> Saved:
-        """The checkpoint of `step`, laid out on the devices as `like` (from `abstract`) says."""
+        """The checkpoint of `step`, laid out as `like`: a state, which may have been donated."""
         state, record = snapshot.load(self._path(step), like=like)
         return Saved(step, state, record.extra)
+
+    @property
+    def best(self) -> int | None:
+        """The step with the highest score; None where none has one."""
+        scored = [
+            (record.score, step)
+            for step, record in self._records.items()
+            if record.score is not None and not math.isnan(record.score)
+        ]
+        return max(scored)[1] if scored else None
+
+    def model(self, step: int) -> tuple[Params, ModelState]:
+        """Parameters and model state of `step` as NumPy arrays, for who has no state like it."""
+        return snapshot.load_arrays(self._path(step))
 
     def newest(self, *, like: Callable[[int], TrainState]) -> Saved | None:
         """The newest checkpoint that is whole, with one warning about what it had to pass over.
@@ -151,13 +164,7 @@ class Checkpoints:
         return sorted(path for path in self._directory.iterdir() if path.name not in known)
 
     def _superseded(self) -> list[int]:
-        scored = [
-            (record.score, step)
-            for step, record in self._records.items()
-            if record.score is not None and not math.isnan(record.score)
-        ]
-        best = {max(scored)[1]} if scored else set()
-        return [step for step in self.steps[: -self._keep] if step not in best]
+        return [step for step in self.steps[: -self._keep] if step != self.best]
 
     def _discard(self, step: int) -> None:
         """Out of sight by one rename first: half of a checkpoint is never taken for one."""
@@ -185,4 +192,4 @@ class Checkpoints:
             raise StorageError(str(self._directory), why, fix=_FIX) from error
 
 
-_FIX = "check that the disk has room and the directory may be written, or pass another --output"
+_FIX = "check that the disk has room and the directory may be written, or pass another `directory`"

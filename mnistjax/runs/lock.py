@@ -32,11 +32,11 @@ def hold(directory: Path) -> None:
         if not try_lock(descriptor):
             owner = os.read(descriptor, 300).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
-            fix = "wait for it to end, or pass another --output"
+            fix = "wait for it to end, or pass another `directory`"
             raise StorageError(str(directory), f"in use by {owner}", fix=fix)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()} on host {socket.gethostname()}\n".encode(), 0)
     except OSError as error:
-        fix = "pass an --output that can be written"
+        fix = "pass a `directory` that can be written"
         raise StorageError(f"{directory}", error.strerror or str(error), fix=fix) from error
     _held[info.st_dev, info.st_ino] = descriptor

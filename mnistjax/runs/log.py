@@ -115,7 +115,7 @@ def best_epoch(
     2
     """
     if not epochs:
-        fix = "start anew with another --output"
+        fix = "start anew with another `directory`"
         raise StorageError("metrics.jsonl", "has no row of an epoch left", fix=fix)
     return max(reversed(epochs), key=lambda row: score(row["val_loss"], row["val_accuracy"]))
 
@@ -137,5 +137,5 @@ def _tensorboard_writer(directory: Path):
         from tensorboardX import SummaryWriter
     except ImportError as error:
         fix = "pip install 'mnistjax[tensorboard]'"
-        raise UsageError("--tensorboard", "tensorboardX is not installed", fix=fix) from error
+        raise UsageError("`tensorboard=True`", "tensorboardX is not installed", fix=fix) from error
     return SummaryWriter(str(directory / "tensorboard"))

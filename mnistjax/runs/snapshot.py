@@ -1,15 +1,18 @@
 """One saved state in a directory: Orbax (v1 API, wrapped here alone) and the digests beside it."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from mnistjax.errors import StorageError
+from mnistjax.models.functional import ModelState, Params
 from mnistjax.runs.digest import (
     SCHEMA,
     Leaf,
@@ -31,13 +34,6 @@ class DamagedError(StorageError):
     """A saved state is not what was saved."""
 
 
-def abstract(state: TrainState) -> TrainState:
-    """Shapes, dtypes and devices of `state` without its data: outlives the donated arrays."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
-    )
-
-
 def write(
     directory: Path, step: int, state: TrainState, *, extra: dict[str, Any], score: float | None
 ) -> Record:
@@ -47,7 +43,7 @@ def write(
     """
     record = Record(SCHEMA, step, score, extra, digests(state), {})
     with _without_orbax_log():
-        ocp.save(str(directory), state, overwrite=True)
+        ocp.save(str(directory), _saved(state), overwrite=True)
     record = record._replace(files=file_digests(directory))
     (directory / DIGESTS).write_text(seal(record))
     keep(*directory.rglob("*"), directory)
@@ -72,24 +68,42 @@ def read_record(directory: Path) -> Record:
 
 
 def load(directory: Path, *, like: TrainState) -> tuple[TrainState, Record]:
-    """The state in `directory`, laid out on the devices as `like` (from `abstract`) says.
+    """The state in `directory`, laid out on the devices as `like`, whose data is not looked at.
 
     Raises `StorageError` if it is the state of another model, `DamagedError` if it is damaged.
     """
     record = read_record(directory)
     _compare_layouts(directory, record.leaves, layout(like))
-    try:
-        there = file_digests(directory)
-    except OSError as error:
-        raise _damaged(directory, str(error)) from error
-    for name, digest in record.files.items():
-        if there.get(name) != digest:
-            raise _damaged(directory, f"{name} is not what was saved")
-    state = ocp.load(str(directory), like)
-    for found, saved in zip(digests(state), record.leaves, strict=True):
-        if found != saved:
-            raise _damaged(directory, f"{saved.path} is not what was saved")
+    _compare_files(directory, record)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
+    )
+    state = like._replace(**ocp.load(str(directory), _saved(shapes)))
+    _compare_arrays(directory, record, state)
     return state, record
+
+
+def load_arrays(directory: Path) -> tuple[Params, ModelState]:
+    """Parameters and model state in `directory`, as nested dicts of NumPy arrays.
+
+    For who has not the model at hand. Raises `DamagedError` if they are not what was saved.
+    """
+    record = read_record(directory)
+    _compare_files(directory, record)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no devices are named: they do not matter here
+        tree = jax.tree.map(np.asarray, ocp.load(str(directory)))
+    found = {name: tree.get(name, ()) for name in ("params", "model_state")}
+    _compare_arrays(directory, record, found)
+    return found["params"], found["model_state"]
+
+
+def _saved(state: TrainState) -> dict[str, Any]:
+    """The fields that are saved: without a model state, so are those of before there was one."""
+    fields = state._asdict()
+    if not jax.tree.leaves(state.model_state):
+        del fields["model_state"]
+    return fields
 
 
 def nbytes(state: TrainState) -> int:
@@ -97,9 +111,26 @@ def nbytes(state: TrainState) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
+def _compare_files(directory: Path, record: Record) -> None:
+    try:
+        there = file_digests(directory)
+    except OSError as error:
+        raise _damaged(directory, str(error)) from error
+    for name, digest in record.files.items():
+        if there.get(name) != digest:
+            raise _damaged(directory, f"{name} is not what was saved")
+
+
+def _compare_arrays(directory: Path, record: Record, tree: Any) -> None:
+    saved = {leaf.path: leaf for leaf in record.leaves}
+    for found in digests(tree):
+        if found != saved.get(found.path):
+            raise _damaged(directory, f"{found.path} is not what was saved")
+
+
 def _compare_layouts(directory: Path, saved: list[Leaf], wanted: list[Leaf]) -> None:
     """Orbax itself casts dtypes without a word."""
-    fix = "pass the flags that this run was made with"
+    fix = "go on with the model that this run was made with"
     for theirs, ours in zip(saved, wanted, strict=False):
         if ours != theirs._replace(sha256=""):
             why = f"{theirs.path} is {theirs.dtype}{theirs.shape}, "
@@ -111,7 +142,7 @@ def _compare_layouts(directory: Path, saved: list[Leaf], wanted: list[Leaf]) -> 
 
 
 def _damaged(directory: Path, why: str) -> DamagedError:
-    fix = "put the directory back from a copy, or start anew with another --output"
+    fix = "put the directory back from a copy, or start anew with another `directory`"
     return DamagedError(str(directory), why, fix=fix)
 
 

@@ -9,12 +9,13 @@ from jaxtyping import Array, Float32
 
 from mnistjax.data.batches import Batch, file_order, on_device, take_batch, to_unit
 from mnistjax.data.dataset import Split
-from mnistjax.models.functional import ApplyFn, Params
+from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params
 from mnistjax.training.finite import fetch
-from mnistjax.training.metrics import Metrics, measure, widen
+from mnistjax.training.metrics import Metrics, metrics_of, widen
 from mnistjax.training.parallel import by_rows
 
-EvalStep = Callable[[Params, Batch], tuple[Metrics, Array]]
+EvalStep = Callable[..., tuple[Metrics, Array]]
+"""`eval_step(params, batch)`, and of a model with state `eval_step(params, batch, model_state)`."""
 
 
 def make_eval_step(
@@ -25,24 +26,36 @@ def make_eval_step(
 ) -> EvalStep:
     """Make the jitted `eval_step(params, batch) -> (metrics, logits)`; parameters are kept.
 
+    A model with state (`with_state`) has `eval_step(params, batch, model_state)`, and no key.
     `mesh`: its devices (`data_mesh`) share the rows, however many; parameters lie on all of them.
     """
 
-    def forward(params: Params, images: Array) -> Array:
-        return widen(apply_fn(params, preprocess(images)))
+    def forward(model: tuple[Params, ModelState], images: Array) -> Array:
+        params, model_state = model
+        images = preprocess(images)
+        if isinstance(apply_fn, ApplyWithState):
+            return widen(apply_fn(params, model_state, images)[0])
+        return widen(apply_fn(params, images))
 
     shared = by_rows(forward, mesh=mesh)
 
     @jax.jit
-    def eval_step(params: Params, batch: Batch) -> tuple[Metrics, Array]:
-        logits = shared(params, batch.images)
-        return measure(logits, batch.labels, batch.mask), logits
+    def eval_step(
+        params: Params, batch: Batch, model_state: ModelState = ()
+    ) -> tuple[Metrics, Array]:
+        logits = shared((params, model_state), batch.images)
+        return metrics_of(logits, batch.labels, batch.mask), logits
 
     return eval_step
 
 
 def score_batches(
-    eval_step: EvalStep, params: Params, split: Split, *, batch_size: int = 512
+    eval_step: EvalStep,
+    params: Params,
+    split: Split,
+    *,
+    model_state: ModelState = (),
+    batch_size: int = 512,
 ) -> Iterator[tuple[Metrics, Float32[np.ndarray, "batch classes"]]]:
     """Metrics and logits of each batch of `split` in turn, on the host; the device is one ahead.
 
@@ -51,9 +64,10 @@ def score_batches(
     """
     images, labels = on_device(split)
     count = len(split.labels)
+    state = (model_state,) if model_state else ()
     late = None
     for row in file_order(count=count, batch_size=min(batch_size, count)):
-        scored = eval_step(params, take_batch(images, labels, row))
+        scored = eval_step(params, take_batch(images, labels, row), *state)
         if late is not None:
             yield _on_host(*late)
         late = scored
@@ -67,7 +81,12 @@ def _on_host(metrics: Metrics, logits: Array) -> tuple[Metrics, np.ndarray]:
 
 
 def evaluate(
-    eval_step: EvalStep, params: Params, split: Split, *, batch_size: int = 512
+    eval_step: EvalStep,
+    params: Params,
+    split: Split,
+    *,
+    model_state: ModelState = (),
+    batch_size: int = 512,
 ) -> tuple[Metrics, Float32[np.ndarray, "n classes"]]:
     """Score all of `split`: the metrics on the host and the logits in the split's order.
 
@@ -81,7 +100,8 @@ def evaluate(
     (5, 1.0, (5, 3))
     """
     total, rows = Metrics.zero(), []
-    for metrics, logits in score_batches(eval_step, params, split, batch_size=batch_size):
+    scored = score_batches(eval_step, params, split, model_state=model_state, batch_size=batch_size)
+    for metrics, logits in scored:
         total += metrics
         rows.append(logits)
     return total, np.concatenate(rows)

@@ -12,7 +12,7 @@ from mnistjax.errors import NumericalError
 from mnistjax.training.freeze import paths
 from mnistjax.training.metrics import Metrics
 
-FIX = "pass a smaller --learning-rate"
+FIX = "pass a smaller `learning_rate`"
 
 
 def all_finite(tree: Any) -> Bool[Array, ""]:
@@ -46,7 +46,7 @@ def fetch(metrics: Metrics, what: str) -> Metrics:
     0.5
     >>> fetch(Metrics(jnp.array(jnp.nan), 0, 4), "step 1")
     Traceback (most recent call last):
-    mnistjax.errors.NumericalError: step 1: loss or gradient is nan. Fix: pass a smaller --learning-rate
+    mnistjax.errors.NumericalError: step 1: loss or gradient is nan. Fix: pass a smaller `learning_rate`
     """  # noqa: E501
     fetched = metrics.on_host()
     if not math.isfinite(fetched.loss_sum):

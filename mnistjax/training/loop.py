@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import jax
+
 from mnistjax.data.batches import epoch_order, on_device, steps_per_epoch, take_batch
 from mnistjax.data.dataset import Split
 from mnistjax.training.evaluate import EvalStep, score_batches
@@ -48,6 +50,9 @@ class Interrupted(NamedTuple):
     state: TrainState
 
 
+Event = StepEnd | EpochEnd | Interrupted
+
+
 def fit(
     state: TrainState,
     *,
@@ -60,7 +65,7 @@ def fit(
     seed: int,
     so_far: tuple[Metrics, float] = (Metrics.zero(), 0.0),
     should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[StepEnd | EpochEnd | Interrupted]:
+) -> Iterator[Event]:
     """Train from `state` to the end of epoch `epochs`, yielding an event for each step and epoch.
 
     Where it starts follows from `state.step` alone, and the order of examples from (seed, epoch):
@@ -72,6 +77,8 @@ def fit(
     event holds such a state.
     """
     images, labels = on_device(train)
+    # Made-up rows would count in batch statistics: an epoch then ends with a smaller batch.
+    whole_rows = bool(jax.tree.leaves(state.model_state))
     steps = steps_per_epoch(len(train.labels), batch_size)
     step = int(state.step)
     total, seconds = so_far
@@ -82,7 +89,10 @@ def fit(
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
         started = time.perf_counter() - seconds
         late: Metrics | None = None
-        for row in order[done:]:
+        for index in range(done, steps):
+            row = order[index]
+            if whole_rows:
+                row = row[: len(train.labels) - index * batch_size]
             state, metrics = train_step(state, take_batch(images, labels, row))
             if late is not None:
                 total += (fetched := fetch(late, f"step {step}"))
@@ -99,7 +109,8 @@ def fit(
             yield Interrupted(step, epoch + 1, total, seconds, state)
             return
         scores = Metrics.zero()
-        for metrics, _ in score_batches(eval_step, state.params, validation):
+        scored = score_batches(eval_step, state.params, validation, model_state=state.model_state)
+        for metrics, _ in scored:
             scores += metrics
             if should_stop():
                 yield Interrupted(step, epoch + 1, total, seconds, state)

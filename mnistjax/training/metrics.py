@@ -53,7 +53,7 @@ def widen(logits: Array) -> Array:
     return logits.astype(jnp.float32) if logits.dtype.itemsize < 4 else logits
 
 
-def measure(
+def metrics_of(
     logits: Float32[Array, "batch classes"],
     labels: Int32[Array, " batch"],
     mask: Bool[Array, " batch"],

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mnistjax.data.batches import Batch
+from mnistjax.models.functional import ModelState
 
 Sums = TypeVar("Sums")
 # XLA runs an elementwise operation on several threads only where it makes more than 512 KB, and a
@@ -76,3 +77,34 @@ def sum_over_micro_batches(fn: Callable[[Batch], Sums], batch: Batch, size: int 
     zeros = [jnp.zeros(s.shape, s.dtype) for s in shapes]
     totals, _ = jax.lax.scan(add, zeros, split_batch, unroll=at_once)
     return jax.tree.unflatten(structure, totals)
+
+
+def sum_with_state(
+    fn: Callable[[ModelState, Batch, jax.Array], tuple[Sums, ModelState]],
+    model_state: ModelState,
+    batch: Batch,
+    key: jax.Array,
+    size: int | None,
+) -> tuple[Sums, ModelState]:
+    """`fn(model_state, batch, key)`, sums and a new state, over portions of exactly `size` in turn.
+
+    No row is made up, since it would count in statistics: what is left over is a portion of its
+    own. Each portion goes on from the state of the one before, with a key of its own.
+    """
+    count = len(batch.labels)
+    if size is None or count <= size:
+        return fn(model_state, batch, key)
+    whole = count // size
+    portions = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), batch)
+
+    def one(model_state: ModelState, number: tuple[jax.Array, Batch]):
+        sums, model_state = fn(model_state, number[1], jax.random.fold_in(key, number[0]))
+        return model_state, sums
+
+    model_state, sums = jax.lax.scan(one, model_state, (jnp.arange(whole), portions))
+    total = jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), sums)
+    if count > whole * size:
+        rest = jax.tree.map(lambda x: x[whole * size :], batch)
+        last, model_state = fn(model_state, rest, jax.random.fold_in(key, whole))
+        total = jax.tree.map(jnp.add, total, last)
+    return total, model_state

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
-from mnistjax.errors import UsageError
+from mnistjax.training.batch_size import check_divides
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState, TrainStep
 
@@ -63,6 +63,22 @@ def over_mesh(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
     return jax.jit(train_step, in_shardings=(same, None), out_shardings=same, donate_argnums=0)
 
 
+def over_mesh_as_one(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
+    """`step`, made without an axis, jitted over `mesh` as the one program it is on one device.
+
+    For models whose examples depend on each other: the compiler divides the work, so statistics
+    are those of the whole batch and random numbers those of one device. Of a batch that does not
+    divide, such as an epoch's last, every device computes all.
+    """
+    same, rows = NamedSharding(mesh, EVERYWHERE), NamedSharding(mesh, BY_ROWS)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        layout = same if len(batch.labels) % mesh.size else rows
+        return step(state, jax.lax.with_sharding_constraint(batch, layout))
+
+    return jax.jit(train_step, in_shardings=(same, None), out_shardings=same, donate_argnums=0)
+
+
 def over_pmap(step: TrainStep, *, devices: Sequence[Any] | None = None) -> TrainStep:
     """`step`, made with `axis=AXIS`, by `jax.pmap`: the same update as `over_mesh`, the older way.
 
@@ -107,17 +123,3 @@ def by_rows(
         return share(constant, jnp.pad(rows, filling))[: len(rows)]
 
     return whole
-
-
-def check_divides(batch_size: int, devices: int, *, what: str = "batch size") -> None:
-    """Raise `UsageError`, naming the nearest sizes that do, unless every device gets as many rows.
-
-    >>> check_divides(100, 8)
-    Traceback (most recent call last):
-    mnistjax.errors.UsageError: batch size 100: does not divide by 8 devices. Fix: pass 96 or 104
-    """
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        near = " or ".join(str(size) for size in (below, below + devices) if size)
-        why = f"does not divide by {devices} devices"
-        raise UsageError(f"{what} {batch_size}", why, fix=f"pass {near}")

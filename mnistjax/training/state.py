@@ -8,26 +8,33 @@ import optax
 from jaxtyping import Array, Int32
 
 from mnistjax.data.batches import Batch
-from mnistjax.models.functional import Params
+from mnistjax.models.functional import ModelState, Params
 from mnistjax.training.metrics import Metrics
 
 
 class TrainState(NamedTuple):
-    """Step counter, parameters, optimiser state. Functions (`apply_fn`, `tx`) stay outside."""
+    """Step counter, parameters, optimiser state. Functions (`apply_fn`, `tx`) stay outside.
+
+    `model_state` is what training changes without a gradient, running statistics for one
+    (`models.functional.with_state`); most models have none.
+    """
 
     step: Int32[Array, ""]
     params: Params
     opt_state: optax.OptState
+    model_state: ModelState = ()
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def init_state(params: Params, tx: optax.GradientTransformation) -> TrainState:
+def init_state(
+    params: Params, tx: optax.GradientTransformation, model_state: ModelState = ()
+) -> TrainState:
     """The state before the first step.
 
     >>> state = init_state({"w": jnp.ones(2)}, optax.sgd(0.1))
     >>> int(state.step)
     0
     """
-    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), model_state)

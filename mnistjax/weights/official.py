@@ -11,7 +11,7 @@ URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{NAME
 MD5 = "6d6bbae143d832006294945121d1f1fc"  # Keras publishes no SHA-256
 SIZE = 58_889_256
 ORIGIN = "ImageNet, Keras's published file"
-FIX = "check the network, or pass --weights with a file you have, or --weights random"
+FIX = "check the network, or pass a `source` you have as a file, or `source='random'`"
 
 # Files seen and verified by hand, by SHA-256.
 KNOWN = {

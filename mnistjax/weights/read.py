@@ -73,7 +73,7 @@ def compare(path: Path, wanted: Table, shapes: Mapping[Tensor, Shape]) -> tuple[
         asked = deepest_cut(wanted)
         fix = "pass weights of VGG16 as Keras saves them"
         if covered and asked and covered < asked:
-            fix = f"pass --cut {covered}: that much of VGG16 is in the file"
+            fix = f"pass `cut={covered!r}`: that much of VGG16 is in the file"
         raise listing(path, problems, fix)
     return tuple(dict.fromkeys(layer for layer, _ in shapes if layer not in wanted))
 

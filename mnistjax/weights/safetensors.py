@@ -34,7 +34,7 @@ def write_safetensors(path: Path, params: Params, *, source_sha256: str, origin:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        fix = "free some space, or pass another --output"
+        fix = "free some space, or pass another `path`"
         raise StorageError(f"write {path}", error.strerror or str(error), fix=fix) from error
     finally:
         if part is not None:

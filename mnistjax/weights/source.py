@@ -1,4 +1,4 @@
-"""From `--weights` to `Weights`: ImageNet's, a file of the user's, or random ones, told apart."""
+"""From a name or path to `Weights`: ImageNet's, a user's file, or random ones, told apart."""
 
 import dataclasses
 import math
@@ -83,7 +83,7 @@ def load_weights(
         return _from_file(path, wanted)
     path = Path(source).expanduser()
     if isinstance(source, str) and not path.suffix and not path.exists():
-        UsageError.unless_in("--weights", source, (*SOURCES, "PATH.h5"))
+        UsageError.unless_in("`source`", source, (*SOURCES, "PATH.h5"))
     return _from_file(path, wanted)
 
 

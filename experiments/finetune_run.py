@@ -1,0 +1,173 @@
+"""From the flags of fine-tuning to a fine-tuned VGG16 and its report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments import common
+from experiments.finetune import WHY
+from experiments.stages_flag import (
+    Adam,
+    blocks_of,
+    one_stage,
+    parse_stages,
+    several_stages,
+    trained_blocks,
+)
+from mnistjax.data.batches import steps_per_epoch
+from mnistjax.data.dataset import Dataset, Split
+from mnistjax.frozen.features import Features, FrozenPart, frozen_features, saving
+from mnistjax.frozen.forward import maps_of_blocks
+from mnistjax.frozen.statistics import fill_in_statistics
+from mnistjax.models.functional import Params, functional
+from mnistjax.models.head import FineTuned, Kind
+from mnistjax.models.summary import LayerRow
+from mnistjax.models.summary_finetuned import summarise_finetuned
+from mnistjax.models.vgg16 import map_shape
+from mnistjax.report.activations import activations_figure
+from mnistjax.report.console import console
+from mnistjax.runs.log import by_accuracy, by_loss
+from mnistjax.runs.plan import Plan, Stage
+from mnistjax.runs.result import About
+from mnistjax.runs.train_run import Trained, train_run
+from mnistjax.weights.source import SOURCES, Weights, load_weights
+
+if TYPE_CHECKING:
+    from experiments.finetune import FinetuneConfig
+
+
+def finetune(config: "FinetuneConfig", directory: Path) -> int:
+    """The whole run; the exit code is 0."""
+    recipe = config.recipe
+    trained = trained_blocks(config.trained_names, recipe.cut)
+    frozen = [block for block in blocks_of(recipe.cut) if block not in trained]
+    data = common.load_data(config, image_size=recipe.image_size, color=config.color)
+    source = config.weights if config.weights in SOURCES else Path(config.weights)
+    weights = load_weights(source, cut=recipe.cut, seed=config.seed, quiet=config.quiet)
+    common.say_loudly(config, weights.notice)
+
+    got = features_of(config, weights, frozen, [common.chosen_train(config, data), data.test])
+    train, validation = common.split_off_validation(config, got.splits[0])
+    input_shape = map_shape((recipe.image_size, recipe.image_size, 3), frozen)
+    model = FineTuned(
+        input_shape=input_shape,
+        blocks=trained,
+        num_classes=len(data.class_names),
+        kind=cast(Kind, config.head),
+        standardise=recipe.standardise,
+        dtype=config.dtype,
+        rngs=nnx.Rngs(config.seed),
+    )
+    apply_fn, params = functional(model)
+    if trained:
+        params["backbone"] = jax.tree.map(
+            jnp.asarray, {layer: weights.params[layer] for layer in params["backbone"]}
+        )
+    if recipe.standardise:
+        fill_in_statistics(params, model, train, got.through)
+    layers = summarise_finetuned(
+        model, frozen, image_size=recipe.image_size, trains=config.trained_names
+    )
+    plan = Plan(
+        apply_fn=apply_fn,
+        params=params,
+        stages=make_stages(config, params, count=len(train.labels)),
+        train=train,
+        validation=validation,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        preprocess=lambda maps: maps,
+        through=got.through,
+        label_smoothing=recipe.label_smoothing,
+        score=by_accuracy if recipe.label_smoothing else by_loss,
+        early_stopping=config.early_stopping,
+    )
+    common.banner(config, directory, (train, validation, data), plan.epochs)
+    common.show_model(config, layers)
+    if not config.quiet:
+        console.print(f"recipe {config.preset}: {WHY[config.preset]}", highlight=False)
+        line = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
+        console.print(f"weights: {weights.origin} · {line}", highlight=False)
+    settings = config.settings(
+        dataset_sha256=(data.sha256, ("dataset", "data_dir")),
+        weights_sha256=(weights.sha256, ("weights",)),
+    )
+    options = common.run_options(config, "finetune", directory)
+    result = train_run(plan, directory, settings=settings, options=options)
+    about = about_run(config, data, weights, got, result, layers, plan)
+    return common.finish(config, directory, result, about)
+
+
+def features_of(
+    config: "FinetuneConfig", weights: Weights, frozen: list[str], splits: list[Split]
+) -> Features:
+    """What the frozen blocks make of `splits`, cached if the flags allow it."""
+    part = FrozenPart(
+        params=weights.params,
+        blocks=frozen,
+        preprocess=weights.preprocess(config.recipe.image_size),
+        image_size=config.recipe.image_size,
+        dtype=config.dtype,
+    )
+    limit = round(config.cache_limit * 2**30) if config.cache_features else None
+    got = frozen_features(part, splits, limit_bytes=limit, quiet=config.quiet)
+    if why := got.facts.get("why"):
+        raises = " (--cache-limit)" if "limit" in why else ""
+        common.say_loudly(config, f"{why}{raises}: not cached, computed in every epoch")
+    return got
+
+
+def make_stages(config: "FinetuneConfig", params: Params, *, count: int) -> list[Stage]:
+    """The stages that the flags ask for."""
+    steps, recipe = steps_per_epoch(count, config.batch_size), config.recipe
+    adam = Adam(config.learning_rate, recipe.weight_decay, recipe.cosine)
+    if config.stages is not None:
+        return several_stages(params, parse_stages(config.stages, recipe.cut), adam, steps=steps)
+    epochs = max(recipe.epochs, common.default_epochs(count, config.batch_size))
+    epochs = config.epochs or epochs
+    return one_stage(params, config.trained_names, adam, epochs=epochs, steps=steps)
+
+
+def about_run(
+    config: "FinetuneConfig",
+    data: Dataset,
+    weights: Weights,
+    got: Features,
+    result: Trained,
+    layers: list[LayerRow],
+    plan: Plan,
+) -> About:
+    """What the report says: the whole model, its first filters, and what the blocks see."""
+    recipe = config.recipe
+    backbone: dict[str, Any] = weights.params | result.params.get("backbone", {})
+    shown = data.test.images[np.unique(data.test.labels, return_index=True)[1][:5]]
+    preprocess, blocks = weights.preprocess(recipe.image_size), blocks_of(recipe.cut)
+    maps = maps_of_blocks(backbone, shown, blocks=blocks, preprocess=preprocess)
+    facts = {
+        "weights": weights.origin,
+        "weights_sha256": weights.sha256,
+        "image_size": recipe.image_size,
+        "cut": recipe.cut,
+        "head": config.head,
+        "preset": config.preset,
+        "weight_decay": recipe.weight_decay,
+        "label_smoothing": recipe.label_smoothing,
+        "unfrozen": ", ".join(config.trained_names),
+        "feature_cache": got.facts,
+    }
+    return About(
+        data=data,
+        layers=layers,
+        train_examples=len(plan.train.labels),
+        validation_examples=len(plan.validation.labels),
+        facts=common.shared_facts(config, "finetune") | facts,
+        scored=got.splits[1],
+        whole=result.params | {"backbone": backbone},
+        filters=np.asarray(backbone["block1_conv1"]["kernel"]),
+        figures={"What the blocks see": activations_figure(shown, maps)},
+        notice=weights.notice,
+    )

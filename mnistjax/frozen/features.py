@@ -1,0 +1,142 @@
+"""The frozen part of a fine-tuning: its features from the cache, or computed batch by batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from mnistjax.data.batches import Batch
+from mnistjax.data.cache import cache_dir
+from mnistjax.data.dataset import Split
+from mnistjax.errors import Stopped, StorageError
+from mnistjax.files import params_sha256
+from mnistjax.frozen.cache import FeatureCache, TooLarge, Unfinished, cached_features, features_key
+from mnistjax.frozen.forward import make_frozen
+from mnistjax.models.functional import Params
+from mnistjax.runs.plan import itself
+from mnistjax.runs.signals import StopSignals
+from mnistjax.training.parallel import by_rows, mesh_if_several, replicate
+
+BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenPart:
+    """VGG16's blocks that do not train, and how pixels reach them (`Weights.preprocess`)."""
+
+    params: Params
+    blocks: Sequence[str]
+    preprocess: Callable[[Array], Array]
+    image_size: int
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Features:
+    """How the steps of a run get at what the frozen part makes of images."""
+
+    splits: list[Split]
+    """As given, with features for images where they are cached."""
+    through: Callable[[Batch], Batch]
+    """What turns a batch of images into features; nothing to do where they are cached."""
+    facts: dict[str, Any]
+    """For the summary; `why`, where there is no cache although one was asked for."""
+
+
+def frozen_features(
+    part: FrozenPart, splits: Sequence[Split], *, limit_bytes: int | None, quiet: bool = False
+) -> Features:
+    """Features of every split, in a cache of at most `limit_bytes`; with None, in every epoch.
+
+    A cache that cannot be written, or would be too large, is no reason not to train: `facts["why"]`
+    says so. Raises `Stopped` at a signal; the features computed until then are kept.
+    """
+    compute = _forward(part)
+
+    def through(batch: Batch) -> Batch:
+        return batch._replace(images=compute(batch.images))
+
+    if limit_bytes is None:
+        return Features([*splits], through, {"used": False})
+    done, facts = [], {"used": True, "rows": 0, "computed": 0, "seconds": 0.0, "bytes": 0}
+    with StopSignals() as stop:
+        for split in splits:
+            try:
+                got = cached_features(
+                    compute,
+                    split.images,
+                    key=_key(part, split),
+                    directory=cache_dir() / "features",
+                    batch_size=min(BATCH, len(split.images)),
+                    limit_bytes=limit_bytes,
+                    quiet=quiet,
+                    should_stop=lambda: stop.requested,
+                )
+            except StorageError as error:
+                why = f"{error.what}: {error.why}"
+                return Features([*splits], through, {"used": False, "why": why})
+            if isinstance(got, TooLarge):
+                need, limit = (size / 2**30 for size in got)
+                why = f"features take {need:.1f} GiB, more than the cache's limit of {limit:g}"
+                return Features([*splits], through, {"used": False, "why": why})
+            if stop.number is not None or isinstance(got, Unfinished):
+                rows = got.rows if isinstance(got, Unfinished) else len(got.features)
+                what = f"features of {rows:,} images are kept"
+                raise Stopped(stop.number or 0, what, fix="run it again")
+            done.append(Split(got.features, split.labels))
+            _count(facts, got)
+    return Features(done, itself, facts)
+
+
+def _forward(part: FrozenPart) -> Callable[[Array | np.ndarray], Array]:
+    constant, apply_fn = make_frozen(
+        part.params, blocks=part.blocks, image_size=part.image_size, dtype=part.dtype
+    )
+
+    def forward(constant: Any, images: Array) -> Array:
+        return apply_fn(constant, part.preprocess(images))
+
+    mesh = mesh_if_several()
+    jitted, constant = jax.jit(by_rows(forward, mesh=mesh)), replicate(constant, mesh)
+    return lambda images: jitted(constant, images)
+
+
+def _key(part: FrozenPart, split: Split) -> str:
+    """Of the weights' contents: random ones have no file whose digest could stand for them."""
+    layers = {n: p for n, p in part.params.items() if n.partition("_")[0] in part.blocks}
+    facts = {"weights": params_sha256(layers), "blocks": part.blocks, "size": part.image_size}
+    facts |= {"batch": BATCH, "jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    if jax.local_device_count() > 1:  # smaller parts of a batch: other roundings
+        facts |= {"devices": jax.local_device_count()}
+    facts |= {"preprocess": "bilinear, no antialias, BGR minus means", "dtype": part.dtype}
+    return features_key(**facts, images=split.images_sha256())
+
+
+def _count(facts: dict[str, Any], got: FeatureCache) -> None:
+    facts["rows"] += len(got.features)
+    facts["computed"] += got.computed
+    facts["seconds"] += got.seconds
+    facts["bytes"] += got.features.nbytes
+
+
+def saving(facts: dict[str, Any], *, train_examples: int, epochs: int) -> str:
+    """What the cache saved, in one line; "" where it was not used.
+
+    >>> facts = {"used": True, "rows": 70, "computed": 70, "seconds": 7.0, "bytes": 2**20}
+    >>> saving(facts, train_examples=60, epochs=5)
+    'features: 70 of 70 images computed in 7.0 s, 1 MiB kept; 4 more epochs would have cost 24 s'
+    """
+    if not facts["used"]:
+        return ""
+    line = (
+        f"features: {facts['computed']:,} of {facts['rows']:,} images computed"
+        f" in {facts['seconds']:.1f} s, {facts['bytes'] / 2**20:,.0f} MiB kept"
+    )
+    if not facts["computed"]:
+        return line
+    each = facts["seconds"] / facts["computed"]
+    more = each * train_examples * (epochs - 1)
+    return f"{line}; {epochs - 1} more epochs would have cost {more:.0f} s"

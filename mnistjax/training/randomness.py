@@ -1,0 +1,20 @@
+"""The key of every training step, from (seed, step) alone: a resumed run draws the same again."""
+
+import jax
+from jaxtyping import Array, Int32
+
+# Named here, so that no setting of JAX changes it.
+IMPLEMENTATION = "threefry2x32"
+# Epochs fold their number into the seed's key directly (`data.batches.epoch_order`): steps have a
+# stream of their own, or the masks of step 1 would come from the bits that order epoch 1.
+STEPS = 0x57E95
+
+
+def step_key(seed: int, step: int | Int32[Array, ""]) -> Array:
+    """The key for what is random in the training step after `step` steps, dropout for one.
+
+    >>> bool(step_key(0, 3) == step_key(0, 3)), bool(step_key(0, 3) == step_key(0, 4))
+    (True, False)
+    """
+    stream = jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), STEPS)
+    return jax.random.fold_in(stream, step)
