@@ -15,7 +15,7 @@ import keras  # noqa: E402
 from keras import layers  # noqa: E402
 from keras.applications import vgg16  # noqa: E402
 
-from benchmarks.timing import jobs, report  # noqa: E402
+from benchmarks.harness.timing import say_facts, whole_jobs  # noqa: E402
 
 problem = np.load(sys.argv[1])
 base = vgg16.VGG16(weights=None, include_top=False, input_shape=(size, size, 3))
@@ -74,8 +74,8 @@ def part() -> None:
     job(problem["images"][:batch_size], 1)
 
 
-times = jobs(job, count=2) if mode == "by_hand" else jobs(job, part=part)
-report(
+times = whole_jobs(job, count=2) if mode == "by_hand" else whole_jobs(job, part=part)
+say_facts(
     versions={"tensorflow": tf.__version__, "keras": keras.__version__},
     losses=losses,
     share=1 / epochs if mode == "by_hand" else 1,

@@ -21,7 +21,7 @@ else:
     versions["jax"] = jax.__version__
 import keras  # noqa: E402
 
-from benchmarks.timing import report, windows  # noqa: E402
+from benchmarks.harness.timing import say_facts, windows  # noqa: E402
 
 if dtype == "bfloat16":
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -43,7 +43,7 @@ started = time.perf_counter()
 features = run(1)
 first = time.perf_counter() - started
 versions["keras"] = keras.__version__
-report(
+say_facts(
     versions=versions,
     first_seconds=first,
     checks=np.abs(features).mean((0, 1, 2)).tolist(),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from benchmarks.timing import report
+from benchmarks.harness.timing import say_facts
 from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.convolution import DIMENSIONS, conv2d, conv2d_patches
 from mnistjax.ops.normalization import local_response_norm
@@ -108,7 +108,7 @@ for parts in rows.values():
     for row in parts.values():
         times = sorted(row["ms"][1:])  # the first window warms up
         row["ms"] = round(times[len(times) // 2], 3)
-report(
+say_facts(
     versions={"jax": jax.__version__},
     rows=rows,
     tile=tile_size(batch, size, size, inputs * outputs) if case["op"] == "conv" else None,

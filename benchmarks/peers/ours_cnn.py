@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 from mnistjax.training.compile import compile_for
 
 mode = sys.argv[2]
@@ -49,7 +49,7 @@ for i in range(len(batches)):
     state, metrics = step(state, batches[i])
     losses.append(metrics.loss)
 taken = [w / len(batches) for w in windows(run_scans)] if mode == "scan" else windows(run)
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,
     losses=losses,

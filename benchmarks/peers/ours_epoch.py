@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 from mnistjax.data.batches import epoch_order, file_order, on_device, take_batch
 from mnistjax.training.compile import compile_for
 
@@ -70,7 +70,7 @@ if mode == "scan":
     losses = (metrics.loss_sum / metrics.count).tolist()
 else:
     losses = [measured.loss for measured in metrics]
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,
     losses=losses[:20],

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import jobs, report
+from benchmarks.harness.timing import say_facts, whole_jobs
 from mnistjax.data.batches import file_order, on_device, take_batch
 from mnistjax.frozen.cache import cached_features, features_key
 from mnistjax.frozen.forward import make_frozen
@@ -72,8 +72,8 @@ def part() -> None:
     job(mj.Split(data.images[:batch_size], data.labels[:batch_size]), 1)
 
 
-times = jobs(job, count=3) if mode == "cached" else jobs(job, part=part)
-report(
+times = whole_jobs(job, count=3) if mode == "cached" else whole_jobs(job, part=part)
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     losses=losses,
     share=1 / epochs if mode == "cached" else 1,

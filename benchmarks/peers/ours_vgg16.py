@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 from mnistjax.frozen.forward import make_frozen
 from mnistjax.training.compile import compile_for
 
@@ -30,7 +30,7 @@ def run(n: int) -> jax.Array:
 
 
 features = np.asarray(run(1))
-report(
+say_facts(
     versions={"jax": jax.__version__},
     first_seconds=compile_seconds,
     checks=np.abs(features).mean((0, 1, 2)).tolist(),

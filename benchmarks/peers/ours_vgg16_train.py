@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 from mnistjax.models.head import FineTuned
 from mnistjax.training.compile import compile_for
 
@@ -47,7 +47,7 @@ losses = []
 for _ in range(STEPS):
     state, metrics = step(state, batch)
     losses.append(metrics.loss)
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,
     losses=losses,

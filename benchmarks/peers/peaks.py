@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 
 device = jax.devices()[0]
 size, words = (1536, 2**25) if device.platform == "cpu" else (8192, 2**28)
@@ -30,7 +30,7 @@ gemm = min(windows(run(product, a, a), count=5, seconds=0.5))
 bytes_ = min(windows(run(copy, x), count=5, seconds=0.5))
 b = a.astype(jnp.bfloat16)
 half = min(windows(run(product, b, b), count=5, seconds=0.5))
-report(
+say_facts(
     versions={"jax": jax.__version__},
     threads=int(sys.argv[2]),
     device_kind=device.device_kind,

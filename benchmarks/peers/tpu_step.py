@@ -33,7 +33,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 import mnistjax as mj
-from benchmarks.timing import report
+from benchmarks.harness.timing import say_facts
 from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.head import FineTuned
 from mnistjax.models.vgg16 import convolutions, map_shape
@@ -154,7 +154,7 @@ def main(program: str, size: int, batch: int, dtype: str, topology: str, memory_
         if chips == 1:
             limit = memory_gib * 2**30
             found["1"]["largest_batch"] = largest_batch(compile_at, batch, limit)
-    report(versions=versions, device_kind=devices[0].device_kind, chips=found)
+    say_facts(versions=versions, device_kind=devices[0].device_kind, chips=found)
 
 
 if __name__ == "__main__":
