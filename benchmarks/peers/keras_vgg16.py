@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +28,15 @@ if dtype == "bfloat16":
     keras.config.set_dtype_policy("mixed_bfloat16")
 problem = np.load(sys.argv[1])
 images = problem["images"]
-model = keras.applications.VGG16(weights=None, include_top=False, input_shape=images.shape[1:])
+untrained: Any = None  # Keras says "str", and means a name, a path or None
+model = keras.applications.VGG16(weights=untrained, include_top=False, input_shape=images.shape[1:])
 for layer in model.layers:
     if "conv" in layer.name:
         layer.set_weights([problem[f"{layer.name}/kernel"], problem[f"{layer.name}/bias"]])
 
 
 def run(n: int) -> np.ndarray:
+    features = images
     for _ in range(n):
         features = model.predict_on_batch(images)
     return np.asarray(features, np.float32)

@@ -1,6 +1,7 @@
 """Epochs of the small CNN in this library: one scan over the epoch's batches, or a loop."""
 
 import sys
+from typing import Any
 
 import flax
 import jax
@@ -45,7 +46,7 @@ else:
         train_step, state, take_batch(images, labels, first_order[0])
     )
 
-    def program(state, images, labels, order):
+    def program(state, images, labels, order) -> tuple[mj.TrainState, Any]:
         metrics = []
         for row in order:
             state, measured = step(state, take_batch(images, labels, row))

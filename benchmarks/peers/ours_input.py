@@ -50,6 +50,7 @@ epochs = 0
 
 def run(n: int) -> None:
     global epochs
+    result = None
     for _ in range(n):
         order = epoch_order(0, epochs, count=count, batch_size=BATCH)
         if mode == "scan":

@@ -11,6 +11,7 @@ from flax import nnx
 
 import mnistjax as mj
 from benchmarks.harness.timing import say_facts, windows
+from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.models.head import FineTuned
 from mnistjax.training.compile import compile_for
 
@@ -52,5 +53,5 @@ say_facts(
     first_seconds=compile_seconds,
     losses=losses,
     windows=windows(run, warm=(1,)),
-    temp_mib=step.memory_analysis().temp_size_in_bytes / 2**20,
+    temp_mib=temp_mib(step),
 )

@@ -19,6 +19,7 @@ copy = jax.jit(lambda x: x + 1)
 
 def run(fn, *arguments):
     def call(n: int) -> None:
+        result = None
         for _ in range(n):
             result = fn(*arguments)
         jax.block_until_ready(result)
