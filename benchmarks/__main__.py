@@ -23,16 +23,16 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     if name == "report":
-        from benchmarks import report
+        from benchmarks.tables import report
 
         return cli.run(report.ReportConfig, report.main, rest)
     if name == "compare":
-        from benchmarks import regressions
+        from benchmarks.tables import compare
 
-        return cli.run(regressions.CompareConfig, regressions.main, rest)
-    from benchmarks.suite import program
+        return cli.run(compare.CompareConfig, compare.main, rest)
+    from benchmarks import suite
 
-    return cli.run(*program(name), rest)
+    return cli.run(*suite.program(name), rest)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from benchmarks.compare import BenchmarkConfig, console
-from benchmarks.environment import ROOT
+from benchmarks import ROOT
+from benchmarks.harness.job import BenchmarkConfig
 from benchmarks.jobs import JOBS
+from benchmarks.tables import screen
+from mnistjax.cli import Config
 from mnistjax.errors import UsageError
 
 DEFAULT = tuple(name for name, job in JOBS.items() if job.by_default)
@@ -49,30 +51,29 @@ class SuiteConfig(BenchmarkConfig):
             raise UsageError("--jobs", "names none", fix="pass --jobs step")
 
 
-def program(job: str) -> tuple[type[BenchmarkConfig], Callable[[Any], int]]:
+def program(job: str) -> tuple[type[Config], Callable[[Any], int]]:
     """A job's flags and what runs it, both from its own file."""
-    module = importlib.import_module(f"benchmarks.{job}")
+    module = importlib.import_module(f"benchmarks.jobs.{job}")
     return getattr(module, "JobConfig", BenchmarkConfig), module.main
 
 
 def main(config: SuiteConfig) -> int:
     """Run the chosen jobs one after the other; the exit code is 0 also where peers are missing."""
-    peers = [ROOT / f".venv-{name}" for name in ("torch", "tensorflow")]
-    if missing := [path.name for path in peers if not path.is_dir()]:
-        note = f"no {', '.join(missing)}: those peers are left out. make bench-peers installs them"
-        console.print(f"[bold yellow]NOTE[/]  {note}", highlight=False)
+    peers = [f".venv-{name}" for name in ("torch", "tensorflow")]
+    if missing := [name for name in peers if not (ROOT / name).is_dir()]:
+        without = ", ".join(missing)
+        screen.note(f"no {without}: those peers are left out. make bench-peers installs them")
     started = time.perf_counter()
     shared: dict[str, Any] = dataclasses.asdict(config)
     if config.all:
         shared["sizes"] = (32, 64, 224)
     for job in config.chosen:
         if (venv := JOBS[job].venv) and not (ROOT / f".venv-{venv}").is_dir():
-            note = f"no .venv-{venv}: {job} is left out. make bench-{venv} installs it"
-            console.print(f"[bold yellow]NOTE[/]  {note}", highlight=False)
+            screen.note(f"no .venv-{venv}: {job} is left out. make bench-{venv} installs it")
             continue
         config_class, run = program(job)
         names = {field.name for field in dataclasses.fields(config_class)}
         run(config_class(**{name: shared[name] for name in names & shared.keys()}))
     minutes = (time.perf_counter() - started) / 60
-    console.print(f"{minutes:.1f} minutes. python -m benchmarks report renders all results")
+    screen.console.print(f"{minutes:.1f} minutes. python -m benchmarks report renders all results")
     return 0

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 
 import benchmarks.__main__ as program
-from benchmarks.rows import STATUSES
+from benchmarks.tables.rows import STATUSES
 
 FACTS = {
     "platform": "cpu",

@@ -1,18 +1,24 @@
 import doctest
-import importlib
+import importlib.util
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import benchmarks.__main__ as program
-from benchmarks import cells, compare, results, suite, time_to_accuracy, timing, tpu_aot, vgg16
-from benchmarks.cells import Cell, run_cell
-from benchmarks.environment import ROOT, environment
-from benchmarks.jobs import JOBS
-from benchmarks.rows import measure
+from benchmarks import ROOT, suite
+from benchmarks.harness import cells, measure, timing
+from benchmarks.harness.cells import Cell, run_cell
+from benchmarks.harness.environment import environment
+from benchmarks.harness.job import BenchmarkConfig
+from benchmarks.harness.same import same_losses
+from benchmarks.jobs import JOBS, time_to_accuracy, tpu_aot, vgg16
+from benchmarks.tables import files
+from benchmarks.tables.rows import median_of
 from mnistjax import cli
 
 
@@ -107,13 +113,14 @@ def test_the_suite_runs_the_default_jobs_and_passes_its_flags_on(monkeypatch, tm
 def test_vgg16_asks_an_accelerator_for_more(monkeypatch):
     asked = {}
 
-    def compare(config, title, cells, *, images, dtype, **job):
+    def measure_in_turn(config, title, cells, *, images, dtype, **job):
         asked[title] = images, dtype, {argument for cell in cells for argument in cell.arguments}
         return {"rows": {}}
 
-    monkeypatch.setattr(vgg16, "compare", compare)
+    monkeypatch.setattr(vgg16, "measure_in_turn", measure_in_turn)
     for platform in ("cpu", "gpu"):
-        monkeypatch.setattr(vgg16, "facts", lambda _, p=platform: {"platform": p, "load_before": 0})
+        machine = {"platform": platform, "load_before": 0}
+        monkeypatch.setattr(vgg16, "machine_facts", lambda _, machine=machine: machine)
         assert program.main(["vgg16", "--no-save", "--threads", "1"]) == 0
     assert asked["VGG16 forward, 224x224, batch 4, bfloat16, 1 threads"][:2] == (4, "bfloat16")
     large = asked["VGG16 training step, 224x224, batch 64, bfloat16, 1 threads"]
@@ -132,7 +139,7 @@ def test_each_chip_has_a_file_and_what_failed_is_a_gap(monkeypatch, tmp_path, ca
         return {"missing": "no memory"} if "bfloat16" in cell.arguments else found
 
     monkeypatch.setattr(tpu_aot, "run_cell", run_cell)
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
     config = tpu_aot.JobConfig(chips=("v6e",))
     assert tpu_aot.main(config) == 0
     assert asked[0] == ("small_cnn", "28", "128", "float32", "v6e:2x2", "32")
@@ -156,15 +163,15 @@ def test_a_peer_that_computes_something_else_gets_no_time(monkeypatch):
 
     monkeypatch.setattr(cells, "run_cell", run_cell)
     monkeypatch.setattr(cells, "pin", lambda threads: None)
-    monkeypatch.setattr(compare, "run_cell", lambda *_, **__: {"gemm_gflops": 1.0})
-    got = compare.compare(
-        compare.BenchmarkConfig(rounds=1, save=False),
+    monkeypatch.setattr(measure, "run_cell", lambda *_, **__: {"gemm_gflops": 1.0})
+    got = measure.measure_in_turn(
+        BenchmarkConfig(rounds=1, save=False),
         "a title",
         [Cell("mnistjax", ""), Cell("a peer", "")],
         problem=lambda path: None,
         images=8,
         flops=1e9,
-        same=compare.same_losses,
+        same=same_losses,
     )
     ours, theirs = got["rows"].values()
     assert ours["images_per_second"] == 8 and ours["percent_of_gemm_peak"] == 800
@@ -194,20 +201,45 @@ def test_until_clocks_training_and_not_evaluation(monkeypatch):
 
 
 def test_a_seed_that_missed_the_target_counts_as_infinite():
-    def report(seconds):
+    def said(seconds):
         return {"reached": [seconds], "compile_seconds": 1.0, "versions": {}}
 
-    most = {"a": [report(3.0), report(5.0), report(None)]}
+    most = {"a": [said(3.0), said(5.0), said(None)]}
     row = time_to_accuracy.summarise_target(most, 0)["a"]
     assert (row["seconds"], row["with_compiling"], row["seeds_that_reached_it"]) == (5.0, 6.0, 2)
-    few = {"a": [report(3.0), report(None), report(None)]}
+    few = {"a": [said(3.0), said(None), said(None)]}
     row = time_to_accuracy.summarise_target(few, 0)["a"]
     assert "seconds" not in row and row["seeds_that_reached_it"] == 1
-    assert measure(row) is None
+    assert median_of(row) is None
+
+
+def test_the_clock_of_peers_needs_the_standard_library_only():
+    # Their environments have neither this library nor JAX.
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import benchmarks.harness.timing"
+    subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
+
+
+def test_what_peers_import_of_this_checkout_is_there():
+    # Pyright does not look: there, a module may be of another environment.
+    peers = {path: path.read_text() for path in (ROOT / "benchmarks" / "peers").glob("*.py")}
+    ours = r"^ *(?:from|import) ((?:benchmarks|mnistjax)[\w.]*)"
+    names = {name for text in peers.values() for name in re.findall(ours, text, re.MULTILINE)}
+    assert "benchmarks.harness.timing" in names and "mnistjax" in names
+    assert not [name for name in names if importlib.util.find_spec(name) is None]
 
 
 @pytest.mark.parametrize(
-    "name", ["environment", "limits", "problems", "regressions", "rows", "tables"]
+    "name",
+    [
+        "harness.flops",
+        "harness.peaks",
+        "jobs.time_to_accuracy",
+        "jobs.tpu_aot",
+        "tables.compare",
+        "tables.files",
+        "tables.markdown",
+        "tables.rows",
+    ],
 )
 def test_the_examples_of_docstrings_hold(name):
     module = importlib.import_module(f"benchmarks.{name}")

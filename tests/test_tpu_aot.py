@@ -1,5 +1,5 @@
-from benchmarks import tpu_aot
-from benchmarks.tpu_aot import CHIPS, JobConfig, line, main, row
+from benchmarks.jobs import tpu_aot
+from benchmarks.jobs.tpu_aot import CHIPS, JobConfig, line, main, row
 from mnistjax import cli
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.jax_usual_small import start
-from benchmarks.timing import report, windows
 
 problem = np.load(sys.argv[1])
 train_step, state = start(problem)
@@ -31,7 +31,7 @@ for i in range(len(images)):
     state, loss = train_step(state, images[i], labels[i])
     losses.append(float(loss))
     first = first or time.perf_counter() - started
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=first,
     losses=losses,

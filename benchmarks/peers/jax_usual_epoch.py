@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.jax_usual_small import start
-from benchmarks.timing import report, windows
 
 mode = sys.argv[2]
 problem = np.load(sys.argv[1])
@@ -53,7 +53,7 @@ losses = losses.tolist()
 first = time.perf_counter() - started
 # A scan of 40 steps takes 16 s on two cores: one window says enough.
 taken = windows(run, warm=(1,), count=1 if mode == "scan" else 3)
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=max(0.0, first - min(taken)),
     losses=losses[:20],

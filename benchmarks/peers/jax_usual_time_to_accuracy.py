@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks.harness.timing import say_facts, until
 from benchmarks.peers.jax_usual_small import CNN, start
-from benchmarks.timing import report, until
 
 BATCH = 128
 seed, epochs, every = (int(word) for word in sys.argv[2:5])
@@ -55,7 +55,7 @@ for row in sizes:
     jax.block_until_ready(train_step(jax.tree.map(jnp.copy, state), images[row], labels[row]))
 compile_seconds = time.perf_counter() - started
 accuracy()
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     compile_seconds=compile_seconds,
     **until(targets, train_to, accuracy, steps=epochs * steps, every=every),

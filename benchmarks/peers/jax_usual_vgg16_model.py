@@ -14,8 +14,8 @@ class VGG16(nnx.Module):
             for i in range(convs):
                 conv = nnx.Conv(inputs, outputs, (3, 3), dtype=dtype, rngs=rngs)
                 name, inputs = f"block{block + 1}_conv{i + 1}", outputs
-                conv.kernel[...] = jnp.asarray(problem[f"{name}/kernel"])
-                conv.bias[...] = jnp.asarray(problem[f"{name}/bias"])
+                for role in ("kernel", "bias"):
+                    getattr(conv, role)[...] = jnp.asarray(problem[f"{name}/{role}"])
                 self.convs[name] = conv
 
     def __call__(self, x):

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from flax import nnx
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.jax_usual_small import make_train_step
 from benchmarks.peers.jax_usual_vgg16_model import VGG16
-from benchmarks.timing import report, windows
 
 STEPS = 4
 DTYPE = jnp.dtype(sys.argv[2])
@@ -57,7 +57,7 @@ for _ in range(STEPS):
     state, loss = train_step(state, images, labels)
     losses.append(float(loss))
     first = first or time.perf_counter() - started
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=first,
     losses=losses,

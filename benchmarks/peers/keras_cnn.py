@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.keras_small import small_cnn, start
-from benchmarks.timing import report, windows
 
 versions = start(sys.argv[2], int(sys.argv[3]))
 problem = np.load(sys.argv[1])
@@ -42,4 +42,4 @@ first = time.perf_counter() - started
 losses += [step(i) for i in range(1, len(images))]
 # Whichever way of training is the faster one counts.
 result = min((windows(run), windows(run_on_batch)), key=lambda w: float(np.median(w)))
-report(versions=versions, first_seconds=first, losses=losses, windows=result)
+say_facts(versions=versions, first_seconds=first, losses=losses, windows=result)

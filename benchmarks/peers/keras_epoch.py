@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.keras_small import small_cnn, start
-from benchmarks.timing import report, windows
 
 versions = start(sys.argv[2], int(sys.argv[3]))
 problem = np.load(sys.argv[1])
@@ -30,7 +30,7 @@ started = time.perf_counter()
 losses = [step(0)]
 first = time.perf_counter() - started
 losses += [step(i) for i in range(1, 20)]
-report(
+say_facts(
     versions=versions,
     first_seconds=first,
     losses=losses,

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,11 @@ import keras  # noqa: E402
 from keras import layers  # noqa: E402
 from keras.applications import vgg16  # noqa: E402
 
-from benchmarks.timing import jobs, report  # noqa: E402
+from benchmarks.harness.timing import say_facts, whole_jobs  # noqa: E402
 
 problem = np.load(sys.argv[1])
-base = vgg16.VGG16(weights=None, include_top=False, input_shape=(size, size, 3))
+untrained: Any = None  # Keras says "str", and means a name, a path or None
+base: Any = vgg16.VGG16(weights=untrained, include_top=False, input_shape=(size, size, 3))
 base.trainable = False
 head = keras.Sequential([
     keras.Input(base.output_shape[1:]), layers.Flatten(),
@@ -27,7 +29,9 @@ head = keras.Sequential([
 for layer in (*base.layers, *head.layers):
     if layer.weights:
         layer.set_weights([problem[f"{layer.name}/{role}"] for role in ("kernel", "bias")])
-trained = keras.Sequential([keras.Input((size, size, 3)), base, head]) if mode == "fit" else head
+trained: Any = (
+    keras.Sequential([keras.Input((size, size, 3)), base, head]) if mode == "fit" else head
+)
 trained.compile(
     optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-8),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -44,7 +48,7 @@ class StepLosses(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.total = 0.0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         total = logs["loss"] * (batch + 1)
         losses.append(float(total - self.total))
         self.total = total
@@ -74,8 +78,8 @@ def part() -> None:
     job(problem["images"][:batch_size], 1)
 
 
-times = jobs(job, count=2) if mode == "by_hand" else jobs(job, part=part)
-report(
+times = whole_jobs(job, count=2) if mode == "by_hand" else whole_jobs(job, part=part)
+say_facts(
     versions={"tensorflow": tf.__version__, "keras": keras.__version__},
     losses=losses,
     share=1 / epochs if mode == "by_hand" else 1,

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from benchmarks.timing import on_gpu
+from benchmarks.harness.timing import on_gpu
 
 
 def start(backend: str, threads: int) -> dict[str, str]:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from benchmarks.timing import report
+from benchmarks.harness.timing import say_facts
+from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.convolution import DIMENSIONS, conv2d, conv2d_patches
 from mnistjax.ops.normalization import local_response_norm
@@ -99,7 +100,7 @@ for name, fn in lowerings.items():
         compiled = jax.jit(program).lower(*arguments).compile()
         row = rows.setdefault(name, {}).setdefault(part, {"ms": []})
         row["compile_seconds"] = round(time.perf_counter() - started, 2)
-        row["temp_mib"] = round(compiled.memory_analysis().temp_size_in_bytes / 2**20, 1)
+        row["temp_mib"] = round(temp_mib(compiled), 1)
         programs[name, part] = compiled, arguments
 for _ in range(case["windows"] + 1):
     for (name, part), (compiled, arguments) in programs.items():
@@ -108,7 +109,7 @@ for parts in rows.values():
     for row in parts.values():
         times = sorted(row["ms"][1:])  # the first window warms up
         row["ms"] = round(times[len(times) // 2], 3)
-report(
+say_facts(
     versions={"jax": jax.__version__},
     rows=rows,
     tile=tile_size(batch, size, size, inputs * outputs) if case["op"] == "conv" else None,

@@ -10,7 +10,8 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
+from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.training.compile import compile_for
 
 mode = sys.argv[2]
@@ -49,10 +50,10 @@ for i in range(len(batches)):
     state, metrics = step(state, batches[i])
     losses.append(metrics.loss)
 taken = [w / len(batches) for w in windows(run_scans)] if mode == "scan" else windows(run)
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,
     losses=losses,
     windows=taken,
-    temp_mib=step.memory_analysis().temp_size_in_bytes / 2**20,
+    temp_mib=temp_mib(step),
 )

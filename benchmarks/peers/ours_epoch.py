@@ -1,6 +1,7 @@
 """Epochs of the small CNN in this library: one scan over the epoch's batches, or a loop."""
 
 import sys
+from typing import Any
 
 import flax
 import jax
@@ -10,7 +11,7 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 from mnistjax.data.batches import epoch_order, file_order, on_device, take_batch
 from mnistjax.training.compile import compile_for
 
@@ -45,7 +46,7 @@ else:
         train_step, state, take_batch(images, labels, first_order[0])
     )
 
-    def program(state, images, labels, order):
+    def program(state, images, labels, order) -> tuple[mj.TrainState, Any]:
         metrics = []
         for row in order:
             state, measured = step(state, take_batch(images, labels, row))
@@ -70,7 +71,7 @@ if mode == "scan":
     losses = (metrics.loss_sum / metrics.count).tolist()
 else:
     losses = [measured.loss for measured in metrics]
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,
     losses=losses[:20],

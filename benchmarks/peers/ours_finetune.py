@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import flax
 import jax
@@ -12,9 +13,9 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import jobs, report
+from benchmarks.harness.timing import say_facts, whole_jobs
 from mnistjax.data.batches import file_order, on_device, take_batch
-from mnistjax.frozen.cache import cached_features, features_key
+from mnistjax.frozen.cache import FeatureCache, cached_features, features_key
 from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.head import Head
 from mnistjax.weights.preprocess import to_vgg_input
@@ -31,7 +32,7 @@ data = mj.Split(problem["images"], problem["labels"].astype(np.int32))
 apply_head, first_head = mj.functional(Head(map_shape=(7, 7, 512), rngs=nnx.Rngs(0)))
 tx = optax.adam(1e-3)
 step = mj.make_train_step(apply_fn=apply_head, tx=tx, preprocess=lambda features: features)
-forward = None
+forward: Any = None
 losses: list[float] = []
 
 
@@ -50,6 +51,7 @@ def job(data: mj.Split = data, epochs: int = epochs) -> None:
                 batch_size=batch_size,
                 quiet=True,
             )
+            assert isinstance(cache, FeatureCache)  # without a limit, and nobody stops it
             data = mj.Split(cache.features, data.labels)
             losses = train(data, epochs, lambda maps: maps)
     else:
@@ -72,8 +74,8 @@ def part() -> None:
     job(mj.Split(data.images[:batch_size], data.labels[:batch_size]), 1)
 
 
-times = jobs(job, count=3) if mode == "cached" else jobs(job, part=part)
-report(
+times = whole_jobs(job, count=3) if mode == "cached" else whole_jobs(job, part=part)
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     losses=losses,
     share=1 / epochs if mode == "cached" else 1,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 from mnistjax.data.batches import Batch, epoch_order, on_device, take_batch, to_unit
 from mnistjax.training.compile import compile_for
 
@@ -50,6 +50,7 @@ epochs = 0
 
 def run(n: int) -> None:
     global epochs
+    result = None
     for _ in range(n):
         order = epoch_order(0, epochs, count=count, batch_size=BATCH)
         if mode == "scan":
@@ -61,7 +62,7 @@ def run(n: int) -> None:
     jax.block_until_ready(result)
 
 
-report(
+say_facts(
     versions={"jax": jax.__version__},
     first_seconds=compile_seconds,
     checks=checks,

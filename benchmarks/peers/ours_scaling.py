@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 from mnistjax.training.compile import compile_for
 from mnistjax.training.parallel import AXIS, data_mesh, over_pmap, replicate
 from mnistjax.training.step import make_step
@@ -60,7 +60,7 @@ def run(n: int) -> None:
     jax.block_until_ready(state)
 
 
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,
     windows=windows(run),

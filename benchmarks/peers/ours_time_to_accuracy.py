@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, until
+from benchmarks.harness.timing import say_facts, until
 from mnistjax.data.batches import epoch_order, on_device, steps_per_epoch, take_batch
 from mnistjax.training.compile import compile_for
 
@@ -54,7 +54,7 @@ def accuracy() -> float:
     return mj.evaluate(eval_step, state.params, validation)[0].accuracy
 
 
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     compile_seconds=compile_seconds,
     **until(targets, train_to, accuracy, steps=epochs * steps, every=every),

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
+from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.frozen.forward import make_frozen
 from mnistjax.training.compile import compile_for
 
@@ -24,16 +25,17 @@ forward, compile_seconds = compile_for(jax.jit(apply_fn), constant, images)
 
 
 def run(n: int) -> jax.Array:
+    features = images
     for _ in range(n):
         features = forward(constant, images)
     return jax.block_until_ready(features)
 
 
 features = np.asarray(run(1))
-report(
+say_facts(
     versions={"jax": jax.__version__},
     first_seconds=compile_seconds,
     checks=np.abs(features).mean((0, 1, 2)).tolist(),
     windows=windows(run),
-    temp_mib=forward.memory_analysis().temp_size_in_bytes / 2**20,
+    temp_mib=temp_mib(forward),
 )

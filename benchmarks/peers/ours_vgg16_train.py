@@ -10,7 +10,8 @@ import optax
 from flax import nnx
 
 import mnistjax as mj
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
+from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.models.head import FineTuned
 from mnistjax.training.compile import compile_for
 
@@ -47,10 +48,10 @@ losses = []
 for _ in range(STEPS):
     state, metrics = step(state, batch)
     losses.append(metrics.loss)
-report(
+say_facts(
     versions={"jax": jax.__version__, "flax": flax.__version__},
     first_seconds=compile_seconds,
     losses=losses,
     windows=windows(run, warm=(1,)),
-    temp_mib=step.memory_analysis().temp_size_in_bytes / 2**20,
+    temp_mib=temp_mib(step),
 )

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 
 device = jax.devices()[0]
 size, words = (1536, 2**25) if device.platform == "cpu" else (8192, 2**28)
@@ -19,6 +19,7 @@ copy = jax.jit(lambda x: x + 1)
 
 def run(fn, *arguments):
     def call(n: int) -> None:
+        result = None
         for _ in range(n):
             result = fn(*arguments)
         jax.block_until_ready(result)
@@ -30,7 +31,7 @@ gemm = min(windows(run(product, a, a), count=5, seconds=0.5))
 bytes_ = min(windows(run(copy, x), count=5, seconds=0.5))
 b = a.astype(jnp.bfloat16)
 half = min(windows(run(product, b, b), count=5, seconds=0.5))
-report(
+say_facts(
     versions={"jax": jax.__version__},
     threads=int(sys.argv[2]),
     device_kind=device.device_kind,

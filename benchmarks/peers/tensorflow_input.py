@@ -6,7 +6,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.timing import report, windows
+from benchmarks.harness.timing import say_facts, windows
 
 BATCH = 128
 threads = int(sys.argv[2])
@@ -36,7 +36,7 @@ for x, y in data:
     pixels = tf.reduce_sum(x, (1, 2, 3))
     checks[0] += float(tf.reduce_sum(pixels))
     checks[1] += float(tf.reduce_sum(pixels * tf.cast(y, tf.float32)))
-report(
+say_facts(
     versions={"tensorflow": tf.__version__},
     first_seconds=first,
     checks=checks,

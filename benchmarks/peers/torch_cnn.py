@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.torch_small import DEVICE, small_cnn, wait
-from benchmarks.timing import report, windows
 
 mode = sys.argv[2]
 torch.set_num_threads(int(sys.argv[3]))
@@ -44,7 +44,7 @@ started = time.perf_counter()
 losses = [float(step(0))]
 first = time.perf_counter() - started
 losses += [float(step(i)) for i in range(1, len(images))]
-report(
+say_facts(
     versions={"torch": torch.__version__},
     first_seconds=first,
     losses=losses,

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.torch_small import DEVICE, small_cnn, wait
-from benchmarks.timing import report, windows
 
 mode = sys.argv[2]
 torch.set_num_threads(int(sys.argv[3]))
@@ -50,7 +50,7 @@ started = time.perf_counter()
 losses = [float(step(images[rows[0]], labels[rows[0]]))]
 first = time.perf_counter() - started
 losses += [float(step(images[row], labels[row])) for row in rows[1:]]
-report(
+say_facts(
     versions={"torch": torch.__version__},
     first_seconds=first,
     losses=losses,

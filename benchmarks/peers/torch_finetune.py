@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from benchmarks.harness.timing import say_facts, whole_jobs
 from benchmarks.peers.torch_small import DEVICE, wait
 from benchmarks.peers.torch_vgg16_model import vgg16
-from benchmarks.timing import jobs, report
 
 problem = np.load(sys.argv[1])
 epochs, batch_size, size, threads = (int(word) for word in sys.argv[2:6])
@@ -60,5 +60,5 @@ def part() -> None:
     job(problem["images"][:batch_size], 1)
 
 
-times = jobs(job, part=part)
-report(versions={"torch": torch.__version__}, losses=losses, share=1, **times)
+times = whole_jobs(job, part=part)
+say_facts(versions={"torch": torch.__version__}, losses=losses, share=1, **times)

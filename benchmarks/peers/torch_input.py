@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.torch_small import DEVICE, wait
-from benchmarks.timing import report, windows
 
 BATCH = 128
 mode = sys.argv[2]
@@ -44,7 +44,7 @@ for x, y in epoch():
     pixels = x.sum((1, 2, 3))
     checks[0] += float(pixels.sum())
     checks[1] += float((pixels * y).sum())
-report(
+say_facts(
     versions={"torch": torch.__version__},
     first_seconds=first,
     checks=checks,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.timing import on_gpu
+from benchmarks.harness.timing import on_gpu
 
 if on_gpu() and not torch.cuda.is_available():
     sys.exit("this PyTorch has no CUDA")

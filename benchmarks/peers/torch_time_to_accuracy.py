@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.harness.timing import say_facts, until
 from benchmarks.peers.torch_small import DEVICE, small_cnn, wait
-from benchmarks.timing import report, until
 
 BATCH = 128
 seed, epochs, every = (int(word) for word in sys.argv[2:5])
@@ -47,7 +47,7 @@ def accuracy() -> float:
     return float((said == truth).float().mean())
 
 
-report(
+say_facts(
     versions={"torch": torch.__version__},
     compile_seconds=0.0,
     **until(targets, train_to, accuracy, steps=epochs * steps, every=every),

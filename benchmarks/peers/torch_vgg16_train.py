@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.torch_small import DEVICE, wait
 from benchmarks.peers.torch_vgg16_model import vgg16
-from benchmarks.timing import report, windows
 
 STEPS = 4
 mode, dtype = sys.argv[2], getattr(torch, sys.argv[3])
@@ -51,7 +51,7 @@ started = time.perf_counter()
 losses = [float(step())]
 first = time.perf_counter() - started
 losses += [float(step()) for _ in range(STEPS - 1)]
-report(
+say_facts(
     versions={"torch": torch.__version__},
     first_seconds=first,
     losses=losses,

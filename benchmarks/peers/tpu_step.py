@@ -27,61 +27,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import libtpu
-import optax
-from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 import mnistjax as mj
-from benchmarks.timing import report
-from mnistjax.frozen.forward import make_frozen
-from mnistjax.models.head import FineTuned
-from mnistjax.models.vgg16 import convolutions, map_shape
-from mnistjax.training.parallel import BY_ROWS, EVERYWHERE, by_rows, data_mesh
-from mnistjax.weights.preprocess import to_vgg_input
+from benchmarks.harness.timing import say_facts
+from benchmarks.peers.tpu_programs import PROGRAMS
+from mnistjax.training.parallel import BY_ROWS, EVERYWHERE, data_mesh
 
-BLOCKS = [f"block{n}" for n in range(1, 6)]
 COLLECTIVES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
-TX = optax.adam(1e-3)
-
-
-def small_cnn(mesh: Mesh, size: int, dtype: str) -> tuple[Any, list[Any], int]:
-    """The jitted step, its arguments but the batch, and the channels of an image."""
-    model = mj.CNN(image_shape=(size, size, 1), dtype=dtype, rngs=nnx.Rngs(0))
-    apply_fn, params = mj.functional(model)
-    step = mj.make_train_step(apply_fn=apply_fn, tx=TX, mesh=mesh)
-    return step, [mj.init_state(params, TX)], 1
-
-
-def vgg16(mesh: Mesh, size: int, dtype: str) -> tuple[Any, list[Any], int]:
-    """All of VGG16 and the head train."""
-    model = FineTuned(input_shape=(size, size, 3), blocks=BLOCKS, dtype=dtype, rngs=nnx.Rngs(0))
-    apply_fn, params = mj.functional(model)
-    preprocess = partial(to_vgg_input, size=size)
-    step = mj.make_train_step(apply_fn=apply_fn, tx=TX, preprocess=preprocess, mesh=mesh)
-    return step, [mj.init_state(params, TX)], 3
-
-
-def vgg16_frozen(mesh: Mesh, size: int, dtype: str) -> tuple[Any, list[Any], int]:
-    """The head trains on what the frozen blocks make of the batch, in one program."""
-    shape = map_shape((size, size, 3), BLOCKS)
-    model = FineTuned(input_shape=shape, dtype=dtype, rngs=nnx.Rngs(0))
-    apply_fn, params = mj.functional(model)
-    head = mj.make_train_step(apply_fn=apply_fn, tx=TX, preprocess=lambda maps: maps, mesh=mesh)
-    layers = {layer: of for block in convolutions(BLOCKS).values() for layer, of in block.items()}
-    weights = jax.tree.map(jnp.zeros, layers, is_leaf=lambda x: isinstance(x, tuple))
-    constant, frozen = make_frozen(
-        weights, blocks=BLOCKS, image_size=size, dtype=dtype, platform="tpu"
-    )
-    through = by_rows(lambda c, images: frozen(c, to_vgg_input(images, size=size)), mesh=mesh)
-
-    def step(state: mj.TrainState, constant: Any, batch: mj.Batch) -> Any:
-        return head(state, batch._replace(images=through(constant, batch.images)))
-
-    return jax.jit(step, donate_argnums=0), [mj.init_state(params, TX), constant], 3
-
-
-PROGRAMS = {f.__name__: f for f in (small_cnn, vgg16, vgg16_frozen)}
 
 
 def compiler(
@@ -94,10 +48,11 @@ def compiler(
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
     def compile_at(batch_size: int) -> jax.stages.Compiled:
-        images = jax.ShapeDtypeStruct((batch_size, size, size, channels), jnp.uint8)
-        labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-        batch = mj.Batch(images, labels, jax.ShapeDtypeStruct((batch_size,), jnp.bool))
-        rows = jax.tree.map(partial(abstract, spec=BY_ROWS), batch)
+        def batch() -> mj.Batch:
+            images = jnp.zeros((batch_size, size, size, channels), jnp.uint8)
+            return mj.Batch(images, jnp.zeros(batch_size, jnp.int32), jnp.ones(batch_size, bool))
+
+        rows = jax.tree.map(partial(abstract, spec=BY_ROWS), jax.eval_shape(batch))
         return step.lower(*jax.tree.map(abstract, arguments), rows).compile()
 
     return compile_at
@@ -106,6 +61,7 @@ def compiler(
 def sizes(compiled: jax.stages.Compiled) -> dict[str, Any]:
     """Of one chip: FLOPs, bytes, memory, and what of interest is in the program."""
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    assert memory and cost and text, "libtpu tells all three"
     mib = {
         f"{part}_mib": round(getattr(memory, f"{part}_size_in_bytes") / 2**20, 1)
         for part in ("argument", "output", "alias", "temp")
@@ -154,7 +110,7 @@ def main(program: str, size: int, batch: int, dtype: str, topology: str, memory_
         if chips == 1:
             limit = memory_gib * 2**30
             found["1"]["largest_batch"] = largest_batch(compile_at, batch, limit)
-    report(versions=versions, device_kind=devices[0].device_kind, chips=found)
+    say_facts(versions=versions, device_kind=devices[0].device_kind, chips=found)
 
 
 if __name__ == "__main__":

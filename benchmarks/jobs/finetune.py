@@ -1,4 +1,4 @@
-"""Fine-tuning VGG16 for 5 epochs, the whole job, beside its peers: `python -m benchmarks.finetune`.
+"""Fine-tuning VGG16 for 5 epochs, the whole job, beside its peers: `python -m benchmarks finetune`.
 
 The article's recipe: grey 28x28 images in memory, enlarged to 224x224, through 13 frozen
 convolutions, then flatten, dense 256, dense 10, trained by Adam at 1e-3. Smaller than there are
@@ -8,17 +8,18 @@ compares a job in a program that has compiled; "with compiling" adds what the fi
 besides. Loading the library and the weights is outside both.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from rich.table import Table
-
-from benchmarks.cells import Cell
-from benchmarks.compare import BenchmarkConfig, compare, console, facts, finish, same_losses
-from benchmarks.problems import finetune_problem, vgg16_flops
-from benchmarks.results import ratio
-from mnistjax import cli
+from benchmarks.harness.cells import Cell
+from benchmarks.harness.flops import vgg16_flops
+from benchmarks.harness.job import BenchmarkConfig, finish, machine_facts
+from benchmarks.harness.measure import measure_in_turn
+from benchmarks.harness.problems import finetune_problem
+from benchmarks.harness.same import same_losses
+from benchmarks.tables import screen
+from benchmarks.tables.summary import ratio
 from mnistjax.errors import UsageError
 
 SIZE, BATCH, EPOCHS = 224, 32, 5
@@ -56,9 +57,9 @@ def cells(batch: int) -> tuple[Cell, ...]:
 
 def main(config: JobConfig) -> int:
     """Measure every cell; the exit code is 0 also where peers are missing."""
-    machine = facts(config)
+    machine = machine_facts(config)
     count, batch = config.train_size, min(config.train_size, BATCH)
-    result = compare(
+    result = measure_in_turn(
         config,
         f"fine-tuning VGG16's head, {SIZE}x{SIZE}, {count} images, batch {batch}, {EPOCHS} epochs,"
         f" float32, {config.threads} threads",
@@ -69,18 +70,18 @@ def main(config: JobConfig) -> int:
         same=partial(same_losses, first=1e-3, last=0.05),
     )
     rows = {name: row for name, row in result["rows"].items() if row["status"] == "measured"}
-    table = Table("program")
-    for heading in ("job s", "n", "with compiling s", "no cache is"):
-        table.add_column(heading, justify="right")
     for name, row in rows.items():
-        times = ratio(rows[DIRECT], row) if DIRECT in rows and "mnistjax" not in name else None
-        if times:
+        if DIRECT in rows and "mnistjax" not in name and (times := ratio(rows[DIRECT], row)):
             row["no_cache_is"] = times  # as "ours is", of our second row
-        steady, whole = (f"{row[key]:.1f}" for key in ("steady_seconds", "job_seconds"))
-        table.add_row(name, steady, f"{row['n']}", whole, f"{times:.2f} x" if times else "")
-    console.print(table)
+    _print(rows)
     return finish("finetune", config, machine, result | {"train_size": count})
 
 
-if __name__ == "__main__":
-    sys.exit(cli.run(JobConfig, main))
+def _print(rows: dict[str, dict[str, Any]]) -> None:
+    headings = ["job s", "n", "with compiling s", "no cache is"]
+    table = screen.start_table(["program"], headings)
+    for name, row in rows.items():
+        times = f"{row['no_cache_is']:.2f} x" if "no_cache_is" in row else ""
+        steady, whole = (f"{row[key]:.1f}" for key in ("steady_seconds", "job_seconds"))
+        table.add_row(name, steady, f"{row['n']}", whole, times)
+    screen.console.print(table)

@@ -1,24 +1,22 @@
-"""How long one waits before anything happens: `python -m benchmarks.startup`.
+"""How long one waits before anything happens: `python -m benchmarks startup`.
 
 Seconds of whole processes, from start to exit: an import, `--help`, and the first training step of
 the small CNN, cold and with JAX's persistent compilation cache filled by an earlier run.
 """
 
+import itertools
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
-from rich.table import Table
-
-from benchmarks.cells import interpreter, pin
-from benchmarks.compare import BenchmarkConfig, asked_for, console, facts, finish
-from benchmarks.environment import ROOT
-from mnistjax import cli
+from benchmarks import ROOT
+from benchmarks.harness.cells import NOT_INSTALLED, interpreter, last_words, pin, quiet
+from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, machine_facts
+from benchmarks.tables import screen
 
 REPEATS = 3  # of every process in a round
 ALL_CACHED = {
@@ -68,54 +66,52 @@ GROUPS = {
 }
 
 
-def main(config) -> int:
+def main(config: BenchmarkConfig) -> int:
     """Time every process; the exit code is 0 also where peers are missing."""
     wanted = asked_for(config, [start for starts in GROUPS.values() for start in starts])
-    machine = facts(config)
+    machine = machine_facts(config)
     pin(config.threads)
     result = {}
     for title, starts in GROUPS.items():
         if chosen := [start for start in starts if start in wanted]:
-            rows = _measure(title, chosen, config)
+            rows = _rows(title, chosen, config)
             result[title] = {"rows": rows}
-            console.print(_show(f"{title}, {config.threads} threads", rows))
+            _print(f"{title}, {config.threads} threads", rows)
     return finish("startup", config, machine, result)
 
 
-def _measure(title: str, starts: list[Start], config: BenchmarkConfig) -> dict[str, Any]:
+def _rows(title: str, starts: list[Start], config: BenchmarkConfig) -> dict[str, Any]:
     taken: dict[str, list[float]] = {start.name: [] for start in starts}
     gaps: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as cache, console.status(title) as status:
-        for turn in range(config.rounds * REPEATS):
-            for start in starts:
-                if start.name in gaps:
-                    continue
-                status.update(f"{title}: {turn + 1} of {config.rounds * REPEATS}, {start.name}")
-                try:
-                    if start.warm and not turn:
-                        _run(start, cache, config.threads)
-                    taken[start.name].append(_run(start, cache, config.threads))
-                except FileNotFoundError:
-                    gaps[start.name] = "not installed: make bench-peers"
-                except subprocess.CalledProcessError as error:
-                    last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-                    gaps[start.name] = f"failed: {last[:200]}"
-    rows: dict[str, dict[str, Any]] = {}
-    for start in starts:
-        if start.name in gaps:
-            rows[start.name] = {"status": "not run", "why": gaps[start.name]}
-        else:
-            rows[start.name] = _summary(taken[start.name]) | {"versions": _versions(start)}
-    return rows
+    turns = config.rounds * REPEATS
+    with tempfile.TemporaryDirectory() as cache, screen.console.status(title) as status:
+        for turn, start in itertools.product(range(turns), starts):
+            if start.name in gaps:
+                continue
+            status.update(f"{title}: {turn + 1} of {turns}, {start.name}")
+            try:
+                if start.warm and not turn:
+                    _run(start, cache, config.threads)
+                taken[start.name].append(_run(start, cache, config.threads))
+            except FileNotFoundError:
+                gaps[start.name] = NOT_INSTALLED
+            except subprocess.CalledProcessError as error:
+                gaps[start.name] = last_words(error)
+    return {
+        start.name: {"status": "not run", "why": gaps[start.name]}
+        if start.name in gaps
+        else _summary(taken[start.name]) | {"versions": _versions(start)}
+        for start in starts
+    }
 
 
 def _run(start: Start, cache: str, threads: int) -> float:
-    more = {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": str(threads), "NPROC": str(threads)}
-    more |= {"KERAS_BACKEND": "tensorflow", "JAX_ENABLE_COMPILATION_CACHE": str(start.warm)}
+    more = quiet(threads) | {"KERAS_BACKEND": "tensorflow"}
+    more |= {"JAX_ENABLE_COMPILATION_CACHE": str(start.warm)}
     more |= {"JAX_COMPILATION_CACHE_DIR": cache} | ALL_CACHED if start.warm else {}
     command = [str(interpreter(start.venv)), *start.arguments]
-    started = time.perf_counter()
     environment = os.environ | more
+    started = time.perf_counter()
     subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=300
     )
@@ -148,18 +144,12 @@ def _versions(start: Start) -> dict[str, str]:
     return dict(zip(start.packages, said.split(), strict=True))
 
 
-def _show(title: str, rows: dict[str, Any]) -> Table:
-    table = Table("program", title=title, title_justify="left")
-    for heading in ("seconds", "p10 to p90", "n"):
-        table.add_column(heading, justify="right")
+def _print(title: str, rows: dict[str, Any]) -> None:
+    table = screen.start_table(["program"], ["seconds", "p10 to p90", "n"], title=title)
     for name, row in rows.items():
         if row["status"] == "measured":
             spread = f"{row['p10']:.2f} to {row['p90']:.2f}"
             table.add_row(name, f"{row['seconds']:.2f}", spread, f"{row['n']}")
         else:
             table.add_row(name, "not run", row["why"], "")
-    return table
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(BenchmarkConfig, main))
+    screen.console.print(table)

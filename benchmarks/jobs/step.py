@@ -1,10 +1,11 @@
-"""The small CNN's training step, batch 128, beside its peers: `python -m benchmarks.step`."""
+"""The small CNN's training step, batch 128, beside its peers: `python -m benchmarks step`."""
 
-import sys
-
-from benchmarks.cells import Cell
-from benchmarks.problems import BATCH
-from mnistjax import cli
+from benchmarks.harness.cells import Cell
+from benchmarks.harness.flops import cnn_step_flops
+from benchmarks.harness.job import BenchmarkConfig, finish, machine_facts
+from benchmarks.harness.measure import measure_in_turn
+from benchmarks.harness.problems import BATCH, cnn_problem
+from benchmarks.harness.same import same_losses
 
 CELLS = (
     Cell("mnistjax, a step a call", "ours_cnn", ("step",)),
@@ -18,13 +19,10 @@ CELLS = (
 )
 
 
-def main(config) -> int:
+def main(config: BenchmarkConfig) -> int:
     """Measure every cell; the exit code is 0 also where peers are missing."""
-    from benchmarks.compare import compare, facts, finish, same_losses
-    from benchmarks.problems import cnn_problem, cnn_step_flops
-
-    machine = facts(config)
-    result = compare(
+    machine = machine_facts(config)
+    result = measure_in_turn(
         config,
         f"training step of the small CNN, batch {BATCH}, float32, {config.threads} threads",
         CELLS,
@@ -34,9 +32,3 @@ def main(config) -> int:
         same=same_losses,
     )
     return finish("step", config, machine, result)
-
-
-if __name__ == "__main__":
-    from benchmarks.compare import BenchmarkConfig
-
-    sys.exit(cli.run(BenchmarkConfig, main))

@@ -1,4 +1,4 @@
-"""The training steps compiled for TPUs, without one: `python -m benchmarks.tpu_aot`.
+"""The training steps compiled for TPUs, without one: `python -m benchmarks tpu_aot`.
 
 libtpu compiles ahead of time on any x86-64 Linux (`make bench-tpu`): memory, FLOPs, bytes and
 collectives are those of the program a TPU would run, and what does not fit is refused as there.
@@ -6,13 +6,15 @@ It gives no time. The roofline, FLOPs and bytes at the vendor's peaks, is a boun
 """
 
 import os
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.cells import Cell, run_cell
-from mnistjax import cli
+from benchmarks.harness.cells import Cell, run_cell
+from benchmarks.harness.environment import environment
+from benchmarks.harness.peaks import DEVICES
+from benchmarks.tables import files, screen
 from mnistjax.cli import Config
 from mnistjax.errors import UsageError
 
@@ -28,10 +30,18 @@ class Chip(NamedTuple):
     bytes_per_second: float
 
 
+def chip_of(topology: str, name: str) -> Chip:
+    """The chip that JAX calls `name`."""
+    device = DEVICES[name]
+    assert device.memory_gib and device.gb_per_second, f"{name} needs all figures for a roofline"
+    flops, bandwidth = device.bfloat16_tflops * 1e12, device.gb_per_second * 1e9
+    return Chip(topology, device.memory_gib, flops, bandwidth)
+
+
 CHIPS = {
-    "v5e": Chip("v5e:2x2", 16, 197e12, 819e9),
-    "v6e": Chip("v6e:2x2", 32, 918e12, 1640e9),
-    "v5p": Chip("v5p:2x2x1", 95, 459e12, 2765e9),
+    "v5e": chip_of("v5e:2x2", "TPU v5 lite"),
+    "v6e": chip_of("v6e:2x2", "TPU v6 lite"),
+    "v5p": chip_of("v5p:2x2x1", "TPU v5"),
 }
 PROGRAMS = (  # program, side of the images, batch on one chip, dtype
     ("small_cnn", 28, 128, "float32"),
@@ -42,6 +52,11 @@ PROGRAMS = (  # program, side of the images, batch on one chip, dtype
     ("vgg16", 32, 256, "float32"),
     ("vgg16", 224, 64, "float32"),
     ("vgg16", 224, 64, "bfloat16"),
+)
+NOTE = (
+    "compiled-only: nothing ran. Figures are of one chip. A TPU multiplies float32 in bfloat16 by"
+    " default, so the estimate is against the bfloat16 peak for both dtypes. estimate_ms is a"
+    " roofline: the longer of FLOPs and bytes at the vendor's peaks."
 )
 
 
@@ -69,42 +84,36 @@ class JobConfig(Config):
 
 def main(config: JobConfig) -> int:
     """Compile every program for every chip, alone and as four; print and write the rows."""
-    from rich.console import Console
-
-    from benchmarks.environment import environment
-    from benchmarks.results import save
-
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     threads = os.cpu_count() or 1
     for kind in config.chips:
-        chip, facts = CHIPS[kind], environment(threads=threads, on="cpu")
+        machine = environment(threads=threads, on="cpu")
         rows: dict[str, dict[str, Any]] = {}
-        for program, size, batch, dtype in PROGRAMS:
-            if config.only and program not in config.only:
-                continue
-            arguments = program, str(size), str(batch), dtype, chip.topology, str(chip.memory_gib)
-            with console.status(f"compiling {program} {size}x{size} {dtype} for {kind}"):
-                cell = Cell(program, "tpu_step", arguments, VENV)
-                found = run_cell(cell, Path("-"), threads=threads, seconds=1500)
-            for count in (1, 4):
-                name = f"{program} {size}x{size}, batch {count * batch}, {dtype}, {count} x {kind}"
-                rows[name] = row(found, chip, count)
-                console.print(line(name, rows[name]), highlight=False)
-        compiled = any(row["status"] == "compiled-only" for row in rows.values())
-        if config.save and compiled and not config.only:
+        for name, compiled in rows_of(kind, config.only, threads):
+            rows[name] = compiled
+            screen.console.print(line(name, compiled), highlight=False)
+        some = any(got["status"] == "compiled-only" for got in rows.values())
+        if config.save and some and not config.only:
             # The device is the one compiled for; CPU, cores and load are the compiler's.
-            facts |= {"platform": "tpu", "device_kind": f"{kind} (compiled for, not at hand)"}
-            result = {"note": NOTE, "one_chip": chip._asdict(), "rows": rows}
-            path = save("tpu_aot", facts, result, name=f"tpu-{kind}-ahead-of-time")
-            console.print(f"written to benchmarks/results/{path.name}", highlight=False)
+            machine |= {"platform": "tpu", "device_kind": f"{kind} (compiled for, not at hand)"}
+            result = {"note": NOTE, "one_chip": CHIPS[kind]._asdict(), "rows": rows}
+            path = files.save("tpu_aot", machine, result, name=f"tpu-{kind}-ahead-of-time")
+            screen.say_written(path)
     return 0
 
 
-NOTE = (
-    "compiled-only: nothing ran. Figures are of one chip. A TPU multiplies float32 in bfloat16 by"
-    " default, so the estimate is against the bfloat16 peak for both dtypes. estimate_ms is a"
-    " roofline: the longer of FLOPs and bytes at the vendor's peaks."
-)
+def rows_of(kind: str, only: tuple[str, ...], threads: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each program for one chip and for four, as its compiler is done."""
+    chip = CHIPS[kind]
+    for program, size, batch, dtype in PROGRAMS:
+        if only and program not in only:
+            continue
+        arguments = program, str(size), str(batch), dtype, chip.topology, str(chip.memory_gib)
+        with screen.console.status(f"compiling {program} {size}x{size} {dtype} for {kind}"):
+            cell = Cell(program, "tpu_step", arguments, VENV)
+            found = run_cell(cell, Path("-"), threads=threads, seconds=1500)
+        for count in (1, 4):
+            name = f"{program} {size}x{size}, batch {count * batch}, {dtype}, {count} x {kind}"
+            yield name, row(found, chip, count)
 
 
 def row(found: dict[str, Any], chip: Chip, count: int) -> dict[str, Any]:
@@ -137,7 +146,3 @@ def line(name: str, row: dict[str, Any]) -> str:
     if "largest_batch" in row:
         parts.append(f"largest batch {row['largest_batch']:,}")
     return f"{name}: {' · '.join(parts)}"
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(JobConfig, main))

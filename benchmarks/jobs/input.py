@@ -1,18 +1,14 @@
-"""The data path alone: shuffle, gather a batch, pixels to 0..1: `python -m benchmarks.input`.
+"""The data path alone: shuffle, gather a batch, pixels to 0..1: `python -m benchmarks input`.
 
 60,000 images of 28x28, as many as MNIST has; every batch of 128 is made, nothing is trained. That
 all examples come once an epoch is checked by sums of pixels and labels.
 """
 
-import sys
-from typing import Any
-
-import numpy as np
-
-from benchmarks.cells import Cell
-from benchmarks.compare import BenchmarkConfig, compare, facts, finish
-from benchmarks.problems import BATCH, input_problem
-from mnistjax import cli
+from benchmarks.harness.cells import Cell
+from benchmarks.harness.job import BenchmarkConfig, finish, machine_facts
+from benchmarks.harness.measure import measure_in_turn
+from benchmarks.harness.problems import BATCH, input_problem
+from benchmarks.harness.same import same_epoch
 
 IMAGES = 60_000
 CELLS = (
@@ -24,17 +20,10 @@ CELLS = (
 )
 
 
-def same_epoch(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """The sums over one epoch agree to 1e-4: of pixels, and of pixels times labels."""
-    a, b = np.array(ours["checks"]), np.array(theirs["checks"])
-    error = float(np.abs(a / b - 1).max())
-    return "" if error < 1e-4 else f"sums over the epoch differ by {error:.1e}"
-
-
-def main(config) -> int:
+def main(config: BenchmarkConfig) -> int:
     """Measure every cell; the exit code is 0 also where peers are missing."""
-    machine = facts(config)
-    result = compare(
+    machine = machine_facts(config)
+    result = measure_in_turn(
         config,
         f"{IMAGES:,} images of 28x28 in batches of {BATCH}, {config.threads} threads",
         CELLS,
@@ -44,7 +33,3 @@ def main(config) -> int:
         same=same_epoch,
     )
     return finish("input", config, machine, result)
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(BenchmarkConfig, main))

@@ -1,20 +1,21 @@
 """A whole epoch of the small CNN, shuffled anew: one program, or a loop of steps.
 
-    python -m benchmarks.epoch
+    python -m benchmarks epoch
 
 The images (`--images`, real digits repeated) are on the device, their order is drawn in every
 epoch. One call an epoch leaves the host nothing to do between steps; on a CPU the gradients of
 plain `lax.conv` fall to naive loops inside a scan (jax#12868), which the last peer shows.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.cells import Cell
-from benchmarks.compare import BenchmarkConfig, compare, facts, finish, same_losses
-from benchmarks.problems import BATCH, cnn_problem, cnn_step_flops
-from mnistjax import cli
+from benchmarks.harness.cells import Cell
+from benchmarks.harness.flops import cnn_step_flops
+from benchmarks.harness.job import BenchmarkConfig, finish, machine_facts
+from benchmarks.harness.measure import measure_in_turn
+from benchmarks.harness.problems import BATCH, cnn_problem
+from benchmarks.harness.same import same_losses
 from mnistjax.errors import UsageError
 
 CELLS = (
@@ -45,8 +46,8 @@ class JobConfig(BenchmarkConfig):
 
 def main(config: JobConfig) -> int:
     """Measure every cell; the exit code is 0 also where peers are missing."""
-    machine = facts(config)
-    result = compare(
+    machine = machine_facts(config)
+    result = measure_in_turn(
         config,
         f"an epoch of {config.images:,} images, small CNN, batch {BATCH}, float32,"
         f" {config.threads} threads",
@@ -57,7 +58,3 @@ def main(config: JobConfig) -> int:
         same=same_losses,
     )
     return finish("epoch", config, machine, result | {"images": config.images})
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(JobConfig, main))

@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import ROOT
 from mnistjax.errors import UsageError
 from mnistjax.platforms import JAX_NAMES
 
-ROOT = Path(__file__).parent.parent
 ISA = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 # In a process of its own: a GPU or TPU that this one held, no cell could use.
@@ -90,18 +90,6 @@ def _flags() -> dict[str, str]:
 def load() -> float | None:
     """The load average of the last minute, where the system tells."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def slug(facts: dict[str, Any]) -> str:
-    """A file name for results of this kind of machine.
-
-    >>> slug({"platform": "cpu", "cpu": "AMD EPYC", "isa": ["avx2", "avx512f"], "threads": 2})
-    'cpu-amd-epyc-avx512f-2-threads'
-    """
-    isa = next((n for n in reversed(ISA) if n in facts["isa"] and n in ("avx512f", "avx2")), "")
-    name = facts["cpu"] if facts["platform"] == "cpu" else facts["device_kind"]
-    words = f"{facts['platform']} {name} {isa} {facts['threads']} threads"
-    return "-".join(re.findall(r"[a-z0-9]+", words.lower()))
 
 
 def _field(name: str, text: str) -> str:

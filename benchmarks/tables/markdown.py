@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.jobs import JOBS
-from benchmarks.results import NOISY_LOAD
-from benchmarks.rows import STATUSES, Group, Rows, groups, is_ours, measure, number
+from benchmarks.tables.rows import STATUSES, Group, Rows, groups, is_ours, median_of, number
 from mnistjax.platforms import PLATFORMS
 
 # Keys of a row in the order of their columns; numbers under other names come after these.
@@ -86,15 +85,9 @@ def status(row: dict[str, Any]) -> str:
 def group_table(group: Group) -> str:
     """One group of rows, the best first; lowerings have a shape of their own."""
     if any("rows" in row for row in group.rows.values()):
-        return _lowerings(group.rows)
+        return _lowerings_table(group.rows)
     rows = dict(sorted(group.rows.items(), key=lambda item: _rank(item[1])))
-    present = {k for row in rows.values() for k, v in row.items() if isinstance(v, int | float)}
-    if any("steady_seconds" in row for row in rows.values()):
-        present -= set(OF_IMAGES)
-    present -= HIDDEN
-    keys = [key for key in HEADINGS if key in present]
-    keys += [key for row in rows.values() for key in row if key in present - set(keys)]
-    keys = list(dict.fromkeys(keys))
+    keys = _keys(rows)
     whole = all(status(row) == "measured" for row in rows.values())
     headings = ["program", *(HEADINGS.get(key, key.replace("_", " ")) for key in keys)]
     lines = []
@@ -105,74 +98,19 @@ def group_table(group: Group) -> str:
     return table(headings + ([] if whole else ["status"]), lines)
 
 
-def environment_table(file: dict[str, dict[str, Any]]) -> str:
-    """The machine and versions, common to all jobs of a file; where they differ, for which."""
-    facts = {job: _facts(result["environment"]) for job, result in file.items()}
-    for job, result in file.items():
-        for group in groups(result):
-            for row in group.rows.values():
-                facts[job]["versions"] |= row.get("versions", {})
-    merged = dict(next(iter(facts.values())))
-    for name in merged:
-        values = {job: _text(of.get(name, "")) for job, of in facts.items()}
-        if name == "versions":
-            union = {k: v for of in facts.values() for k, v in of["versions"].items()}
-            values = {"": _text(union)}
-        several = len(set(values.values())) > 1
-        parts = [f"{job}: {value}" for job, value in values.items()] if several else values.values()
-        merged[name] = "; ".join(dict.fromkeys(parts))
-    return table(["environment", ""], merged.items()).replace("|---:|", "|---|")
-
-
-def runs_table(file: dict[str, dict[str, Any]]) -> str:
-    """When each job ran, of which commit, how busy the machine was, what it could do then.
-
-    A load in bold before the run: other work may have slowed it. The run itself is in the other.
-    """
-    lines = []
-    for job, result in file.items():
-        facts = result["environment"]
-        peaks = next((group.peaks for group in groups(result) if group.peaks), {})
-        commit = (
-            f"{facts.get('commit', '')}{' + changes' if facts.get('uncommitted_changes') else ''}"
-        )
-        before, after = facts.get("load_before"), facts.get("load_after", "")
-        loads = [f"**{before}**" if (before or 0) > NOISY_LOAD else before or "", after]
-        peak = [peaks.get(name) or "" for name in ("gemm_gflops", "copy_gb_per_s")]
-        lines.append([f"`{job}`", facts.get("date", ""), commit, *loads, *peak])
-    headings = ["run", "date", "commit", "load before", "load after", "GEMM GFLOP/s", "copy GB/s"]
-    return table(headings, lines)
-
-
-FACTS = {
-    "device_kind": "device",
-    "device_count": "devices",
-    "driver": "driver",
-    "cpu": "CPU",
-    "isa": "instruction sets",
-    "cores": "cores",
-    "threads": "threads",
-    "memory_gib": "memory, GiB",
-    "system": "system",
-    "python": "Python",
-    "versions": "versions",
-    "flags": "flags",
-}
-
-
-def _facts(environment: dict[str, Any]) -> dict[str, Any]:
-    facts = {heading: environment[k] for k, heading in FACTS.items() if environment.get(k)}
-    return facts | {"versions": dict(environment.get("versions", {}))}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in sorted(value.items()) if v != "not installed")
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _keys(rows: Rows) -> list[str]:
+    """The numbers that any row has, as columns in their order."""
+    present = {k for row in rows.values() for k, v in row.items() if isinstance(v, int | float)}
+    if any("steady_seconds" in row for row in rows.values()):
+        present -= set(OF_IMAGES)
+    present -= HIDDEN
+    known = [key for key in HEADINGS if key in present]
+    others = [key for row in rows.values() for key in row if key in present]
+    return list(dict.fromkeys(known + others))
 
 
 def _rank(row: dict[str, Any]) -> tuple[int, float]:
-    got = measure(row)
+    got = median_of(row)
     rank = STATUSES.index(status(row)) if status(row) in STATUSES else len(STATUSES)
     return (rank, 0.0) if got is None else (rank, -got.value if got.more_is_better else got.value)
 
@@ -188,25 +126,27 @@ def _status_and_why(row: dict[str, Any]) -> str:
     return status(row) + why
 
 
-def _lowerings(rows: Rows) -> str:
+def _lowerings_table(rows: Rows) -> str:
     """An operation a line, a lowering a column: ms forward / with both gradients, best in bold."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row.get("rows", ())))
     lines = []
     for operation, row in rows.items():
-        if "rows" not in row:
+        if "rows" in row:
+            lines.append([operation, *_lowerings(row["rows"], names)])
+        else:
             why = row.get("missing") or row.get("why", "")
             lines.append([operation, f"not run: {why}", *[""] * (len(names) - 1)])
-            continue
-        parts = {
-            n: [of[p]["ms"] for p in ("forward", "with gradients")] for n, of in row["rows"].items()
-        }
-        best = [min(ms[i] for ms in parts.values()) for i in (0, 1)]
-        cells = []
-        for name in names:
-            pair = [
-                f"**{ms:.2f}**" if ms == low else f"{ms:.2f}"
-                for ms, low in zip(parts.get(name, ()), best, strict=False)
-            ]
-            cells.append(" / ".join(pair))
-        lines.append([operation, *cells])
     return table(["operation, ms forward / with gradients", *names], lines)
+
+
+def _lowerings(rows: Rows, names: list[str]) -> list[str]:
+    pairs = {
+        name: [parts[part]["ms"] for part in ("forward", "with gradients")]
+        for name, parts in rows.items()
+    }
+    best = [min(column) for column in zip(*pairs.values(), strict=True)]
+    cells = []
+    for name in names:
+        times = zip(pairs.get(name, ()), best, strict=False)
+        cells.append(" / ".join(f"**{ms:.2f}**" if ms == low else f"{ms:.2f}" for ms, low in times))
+    return cells

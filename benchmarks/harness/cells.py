@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import ROOT
+from benchmarks import ROOT
+
+NOT_INSTALLED = "not installed: make bench-peers"
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,14 @@ def interpreter(venv: str) -> Path:
 def run_cell(cell: Cell, problem: Path, *, threads: int, seconds: float = 300) -> dict[str, Any]:
     """What the cell reports; `{"missing": reason}` where it cannot run: a gap, not a failure."""
     if not cell.python.is_file():
-        return {"missing": "not installed: make bench-peers"}
+        return {"missing": NOT_INSTALLED}
     command = [str(cell.python), "-m", f"benchmarks.peers.{cell.program}", str(problem)]
     command += [*cell.arguments, str(threads)]
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": str(threads), "NPROC": str(threads)}
     try:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | quiet,
+            env=os.environ | quiet(threads),
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -56,8 +57,18 @@ def run_cell(cell: Cell, problem: Path, *, threads: int, seconds: float = 300) -
     except subprocess.TimeoutExpired:
         return {"missing": f"no result within {seconds:.0f} s"}
     except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"missing": f"failed: {last[:200]}"}
+        return {"missing": last_words(error)}
+
+
+def quiet(threads: int) -> dict[str, str]:
+    """The variables with which a process keeps to `threads` and says nothing but its facts."""
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": str(threads), "NPROC": str(threads)}
+
+
+def last_words(error: subprocess.CalledProcessError) -> str:
+    """Why a process failed: the last line that it wrote to stderr."""
+    last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+    return f"failed: {last[:200]}"
 
 
 def pin(threads: int) -> None:

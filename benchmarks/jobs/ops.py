@@ -1,16 +1,16 @@
-"""Each operation against XLA's default: `python -m benchmarks.ops`.
+"""Each operation against XLA's default: `python -m benchmarks ops`.
 
-`python -m benchmarks.tune` runs every lowering of the convolutions: the measurements behind the
+`python -m benchmarks tune` runs every lowering of the convolutions: the measurements behind the
 table in `mnistjax/ops/convolution.py`.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell
-from mnistjax import cli
+from benchmarks.harness.cells import Cell, run_cell
+from benchmarks.harness.job import BenchmarkConfig, finish, machine_facts
+from benchmarks.tables import screen
 
 
 def _conv(batch: int, size: int, inputs: int, outputs: int, k: int = 3, **more: Any) -> dict:
@@ -50,47 +50,38 @@ OTHERS = {
 }
 
 
-def main(config, *, every_lowering: bool = False) -> int:
+def main(config: BenchmarkConfig, *, every_lowering: bool = False) -> int:
     """Measure every case in a process of its own, its lowerings in turn."""
-    from rich.table import Table
-
-    from benchmarks.cells import run_cell
-    from benchmarks.compare import console, facts, finish
-
-    machine = facts(config)
+    machine = machine_facts(config)
     cases = CONVOLUTIONS if every_lowering else CONVOLUTIONS | OTHERS
     more = {"seconds": 0.25, "windows": 5, "all": every_lowering}
-    results = {}
+    rows = {}
     for name, case in cases.items():
-        with console.status(name):
+        with screen.console.status(name):
             cell = Cell(name, "op_case", (json.dumps(case | more),))
-            results[name] = run_cell(cell, Path(), threads=config.threads)
-    table = Table("operation", "lowering", title="ms forward / with both gradients")
-    for heading in ("forward", "gradients", "x default", "temp MiB", "of default's"):
-        table.add_column(heading, justify="right")
-    for name, result in results.items():
-        if "missing" in result:
-            table.add_row(name, result["missing"])
+            rows[name] = run_cell(cell, Path(), threads=config.threads)
+    _print(rows)
+    return finish("tune" if every_lowering else "ops", config, machine, {"rows": rows})
+
+
+def _print(rows: dict[str, dict[str, Any]]) -> None:
+    title = "ms forward / with both gradients"
+    headings = ["forward", "gradients", "x default", "temp MiB", "of default's"]
+    table = screen.start_table(["operation", "lowering"], headings, title=title)
+    for name, row in rows.items():
+        if "missing" in row:
+            table.add_row(name, row["missing"])
             continue
-        base = result["rows"]["default"]
-        for lowering, parts in result["rows"].items():
-            forward, both = parts["forward"], parts["with gradients"]
-            memory = both["temp_mib"] / max(base["with gradients"]["temp_mib"], 0.1)
+        default = row["rows"]["default"]["with gradients"]
+        for lowering, parts in row["rows"].items():
+            both = parts["with gradients"]
             table.add_row(
                 name if lowering == "default" else "",
                 lowering,
-                f"{forward['ms']:.2f}",
+                f"{parts['forward']['ms']:.2f}",
                 f"{both['ms']:.2f}",
-                f"{base['with gradients']['ms'] / both['ms']:.2f}",
+                f"{default['ms'] / both['ms']:.2f}",
                 f"{both['temp_mib']:.1f}",
-                f"{memory:.2f}",
+                f"{both['temp_mib'] / max(default['temp_mib'], 0.1):.2f}",
             )
-    console.print(table)
-    job = "tune" if every_lowering else "ops"
-    return finish(job, config, machine, {"rows": results})
-
-
-if __name__ == "__main__":
-    from benchmarks.compare import BenchmarkConfig
-
-    sys.exit(cli.run(BenchmarkConfig, main))
+    screen.console.print(table)

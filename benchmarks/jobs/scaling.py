@@ -1,15 +1,18 @@
 """The small CNN's step at batch sizes 1 to 8192, and over 1 to 8 devices by a mesh and by pmap.
 
-    python -m benchmarks.scaling
+    python -m benchmarks scaling
 
 On a CPU the devices are virtual ones that share its cores: those rows show what dividing a batch
 and summing over devices costs, not what more devices gain.
 """
 
-import sys
-
-from benchmarks.cells import Cell
-from mnistjax import cli
+from benchmarks.harness.cells import Cell
+from benchmarks.harness.flops import cnn_step_flops
+from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, machine_facts
+from benchmarks.harness.measure import collect
+from benchmarks.harness.problems import cnn_problem
+from benchmarks.tables import screen
+from benchmarks.tables.summary import summarise
 
 BATCHES = [4**n for n in range(7)] + [8192]
 DEVICES, SHARED_BATCH = (1, 2, 4, 8), 1024
@@ -33,33 +36,23 @@ def cells() -> dict[Cell, int]:
     return sizes | shared
 
 
-def main(config) -> int:
+def main(config: BenchmarkConfig) -> int:
     """Measure every cell; one that cannot run, or waits for ever, is a row that says why."""
-    from benchmarks.compare import asked_for, console, facts, finish, in_turn
-    from benchmarks.problems import cnn_problem, cnn_step_flops
-    from benchmarks.results import show, summarise
-
-    machine, images = facts(config), cells()
+    machine, images = machine_facts(config), cells()
     chosen = asked_for(config, [*images])
     title = f"training step of the small CNN, float32, {config.threads} threads"
-    peaks, reports = in_turn(config, title, chosen, cnn_problem)
+    peaks, facts = collect(config, title, chosen, cnn_problem)
     flops, peak = cnn_step_flops(), peaks.get("gemm_gflops")
     rows = {
-        cell.name: summarise(reports[cell.name], images=images[cell], flops=flops, peak_gflops=peak)
+        cell.name: summarise(facts[cell.name], images=images[cell], flops=flops, peak_gflops=peak)
         for cell in chosen
     }
     if machine["platform"] == "cpu":
         for cell in chosen:
             if cell.arguments[-1] != "1":
                 rows[cell.name]["note"] = VIRTUAL
-    console.print(show(title, rows))
+    screen.print_rows(title, rows)
     if machine["platform"] == "cpu":
-        console.print(f"several devices are {VIRTUAL}", highlight=False)
+        screen.console.print(f"several devices are {VIRTUAL}", highlight=False)
     peaks = {name: peaks.get(name) for name in ("gemm_gflops", "copy_gb_per_s")}
     return finish("scaling", config, machine, {"peaks": peaks, "rows": rows})
-
-
-if __name__ == "__main__":
-    from benchmarks.compare import BenchmarkConfig
-
-    sys.exit(cli.run(BenchmarkConfig, main))

@@ -1,4 +1,4 @@
-"""What the suite answers, a question a job: `python -m benchmarks.<job>` runs one alone."""
+"""What the suite answers, a question a job: `python -m benchmarks JOB` runs one alone."""
 
 from typing import NamedTuple
 

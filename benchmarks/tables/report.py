@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from benchmarks.environment import ROOT
+from benchmarks import ROOT
+from benchmarks.tables.files import RESULTS, read_all
+from benchmarks.tables.rows import groups
 from mnistjax.cli import Config
 from mnistjax.errors import DataError
 
@@ -30,7 +32,7 @@ bold, above 0.5 before the run: other work may have slowed it.
 class ReportConfig(Config):
     """Render every machine's results to Markdown and SVG."""
 
-    results: Annotated[Path, tyro.conf.arg(metavar="DIR")] = ROOT / "benchmarks" / "results"
+    results: Annotated[Path, tyro.conf.arg(metavar="DIR")] = RESULTS
     """Where the JSON files are."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")] = ROOT / "docs"
     """Gets benchmarks.md and images/."""
@@ -44,30 +46,37 @@ class ReportConfig(Config):
 
 def main(config: ReportConfig) -> int:
     """Write benchmarks.md and the charts; the same results give the same bytes."""
-    from benchmarks.charts import bars, headline, to_svg
-    from benchmarks.rows import groups, read_results
-    from benchmarks.tables import environment_table, group_table, overview, runs_table, title
+    from benchmarks.tables.machines import environment_table, runs_table
+    from benchmarks.tables.markdown import overview
 
-    results = read_results(config.results)
+    results = read_all(config.results)
     images = config.output / "images"
     images.mkdir(parents=True, exist_ok=True)
     parts = [INTRODUCTION, "## What has been measured\n", overview(results) + "\n"]
     for machine, file in results.items():
         parts += [f"## {heading(file)}\n", environment_table(file) + "\n", runs_table(file) + "\n"]
         for job, result in file.items():
-            found = list(groups(result))
-            parts.append(f"### {job}: {title(job)}\n")
-            if figure := bars(found):
-                chart = images / f"{machine}-{job}.svg"
-                chart.write_text(to_svg(figure))
-                parts.append(f"![{title(job)}, as bars](images/{chart.name})\n")
-            for group in found:
-                parts += [f"**{group.name}**\n"] * bool(group.name) + [group_table(group) + "\n"]
-        if figure := first_screen(file, headline):
-            (images / "headline.svg").write_text(to_svg(figure))
+            parts += section(job, result, images / f"{machine}-{job}.svg")
+        if svg := first_screen(file):
+            (images / "headline.svg").write_text(svg)
     (config.output / "benchmarks.md").write_text("\n".join(parts))
     print(f"written to {config.output / 'benchmarks.md'}")
     return 0
+
+
+def section(job: str, result: dict[str, Any], chart: Path) -> list[str]:
+    """A job's heading, its bars, which are written to `chart`, and its tables."""
+    from benchmarks.tables.charts import bars, to_svg
+    from benchmarks.tables.markdown import group_table, title
+
+    found = list(groups(result))
+    parts = [f"### {job}: {title(job)}\n"]
+    if figure := bars(found):
+        chart.write_text(to_svg(figure))
+        parts.append(f"![{title(job)}, as bars](images/{chart.name})\n")
+    for group in found:
+        parts += [f"**{group.name}**\n"] * bool(group.name) + [group_table(group) + "\n"]
+    return parts
 
 
 def heading(file: dict[str, Any]) -> str:
@@ -78,9 +87,9 @@ def heading(file: dict[str, Any]) -> str:
     return f"{facts['platform'].upper()}: {facts['device_kind']}"
 
 
-def first_screen(file: dict[str, Any], headline: Any) -> Any:
-    """The headline chart, from a CPU's training step."""
-    from benchmarks.rows import groups
+def first_screen(file: dict[str, Any]) -> str | None:
+    """README's chart, from a CPU's training step."""
+    from benchmarks.tables.charts import headline, to_svg
 
     if "step" not in file or file["step"]["environment"]["platform"] != "cpu":
         return None
@@ -88,8 +97,9 @@ def first_screen(file: dict[str, Any], headline: Any) -> Any:
     versions = {k: v for row in group.rows.values() for k, v in row.get("versions", {}).items()}
     names = {"jax": "JAX", "torch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras"}
     stack = ", ".join(f"{names[k]} {versions[k]}" for k in names if k in versions)
-    return headline(
+    figure = headline(
         group,
         title="Training step of a small CNN, images per second",
         subtitle=f"{facts['cpu']}, {facts['threads']} threads · batch 128, float32 · {stack}",
     )
+    return to_svg(figure) if figure else None

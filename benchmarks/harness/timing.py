@@ -41,7 +41,7 @@ def windows(
     return result
 
 
-def jobs(
+def whole_jobs(
     job: Callable[[], None], *, part: Callable[[], None] | None = None, count: int = 1
 ) -> dict[str, Any]:
     """Whole jobs: seconds of each, and of what only the first one pays (tracing, compiling).
@@ -96,7 +96,7 @@ def _clock(job: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def report(**facts: Any) -> None:
+def say_facts(**facts: Any) -> None:
     """Print the cell's facts as the last line, with the peak of resident memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(facts | {"peak_mib": round(peak)}), flush=True)

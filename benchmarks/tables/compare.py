@@ -1,6 +1,5 @@
 """Has anything become slower? `python -m benchmarks compare BEFORE.json AFTER.json`."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from benchmarks.environment import slug
-from benchmarks.rows import Measure, groups, measure, number
+from benchmarks.tables import screen
+from benchmarks.tables.files import read, slug
+from benchmarks.tables.rows import Median, groups, median_of, number
 from mnistjax.cli import Config
 from mnistjax.errors import DataError
 
@@ -35,8 +35,8 @@ class Change(NamedTuple):
 
     job: str
     program: str
-    before: Measure
-    after: Measure
+    before: Median
+    after: Median
     better_by: float
     noise: float
 
@@ -59,10 +59,10 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
         yield Change(job, program, a, b, ratio - 1, noise(a, b))
 
 
-def noise(a: Measure, b: Measure) -> float:
+def noise(a: Median, b: Median) -> float:
     """The share of the median below which a difference means nothing: `RULE`.
 
-    >>> noise(Measure(100, 95, 105, 9, "s", False), Measure(100, 98, 101, 9, "s", False))
+    >>> noise(Median(100, 95, 105, 9, "s", False), Median(100, 98, 101, 9, "s", False))
     0.1
     """
     least = NOISE_OF_FEW if min(a.n, b.n) < FEW else ALWAYS_NOISE
@@ -71,11 +71,7 @@ def noise(a: Measure, b: Measure) -> float:
 
 def main(config: CompareConfig) -> int:
     """Print a table of all rows and say which have regressed."""
-    from rich.table import Table
-
-    from benchmarks.compare import console
-
-    before, after = _read(config.before), _read(config.after)
+    before, after = read(config.before), read(config.after)
     found = list(changes(before, after))
     if not found:
         why = "no row was measured in both"
@@ -83,43 +79,30 @@ def main(config: CompareConfig) -> int:
     for job in before.keys() & after.keys():
         machines = [slug(file[job]["environment"]) for file in (before, after)]
         if machines[0] != machines[1]:
-            console.print(f"[bold yellow]NOTE[/]  {job}: {machines[0]} against {machines[1]}")
-    table = Table("job", "program")
-    for heading in ("before", "after", "change", "noise", ""):
-        table.add_column(heading, justify="right")
-    colors = {"regressed": "[bold red]", "improved": "[green]", "same": "[dim]"}
-    for change in found:
-        unit = change.before.unit
-        values = [f"{number(m.value)} {unit}" for m in (change.before, change.after)]
-        shares = f"{change.better_by:+.1%}", f"{change.noise:.1%}"
-        verdict = f"{colors[change.verdict]}{change.verdict}"
-        table.add_row(change.job, change.program, *values, *shares, verdict)
-    console.print(table)
-    console.print(RULE, highlight=False)
+            screen.note(f"{job}: {machines[0]} against {machines[1]}")
+    _print(found)
     gone = [key for key in dict(_rows(before)) if key not in dict(_rows(after))]
     for job, program in gone:
-        console.print(f"[bold yellow]NOTE[/]  {job}, {program}: measured before, not after")
+        screen.note(f"{job}, {program}: measured before, not after")
     return int(any(change.verdict == "regressed" for change in found))
 
 
-def _rows(file: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Measure]]:
+def _print(found: list[Change]) -> None:
+    table = screen.start_table(["job", "program"], ["before", "after", "change", "noise", ""])
+    colors = {"regressed": "[bold red]", "improved": "[green]", "same": "[dim]"}
+    for change in found:
+        unit = change.before.unit
+        values = [f"{number(median.value)} {unit}" for median in (change.before, change.after)]
+        shares = f"{change.better_by:+.1%}", f"{change.noise:.1%}"
+        verdict = f"{colors[change.verdict]}{change.verdict}"
+        table.add_row(change.job, change.program, *values, *shares, verdict)
+    screen.console.print(table)
+    screen.console.print(RULE, highlight=False)
+
+
+def _rows(file: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Median]]:
     for job, result in file.items():
         for group in groups(result):
             for program, row in group.rows.items():
-                if got := measure(row):
+                if got := median_of(row):
                     yield (f"{job} {group.name}".strip(), program), got
-
-
-def _read(path: Path) -> dict[str, Any]:
-    fix = "pass a file of benchmarks/results/"
-    try:
-        file = json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(str(path), error.strerror or "cannot be read", fix=fix) from error
-    except ValueError as error:
-        raise DataError(str(path), "is no JSON", fix=fix) from error
-    if not isinstance(file, dict) or not all(
-        isinstance(result, dict) and "environment" in result for result in file.values()
-    ):
-        raise DataError(str(path), "holds no results of benchmarks", fix=fix)
-    return file

@@ -1,17 +1,14 @@
-"""How to read a result: its groups of rows, and what a row measures."""
+"""How to read a result: its groups of rows, and what a row measured."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.jobs import JOBS
-
 STATUSES = ("measured", "compiled-only", "not run")
+NOISY_LOAD = 0.5
 Rows = dict[str, dict[str, Any]]
 
 
-class Measure(NamedTuple):
+class Median(NamedTuple):
     """A row's median with its spread, and which way is better."""
 
     value: float
@@ -30,17 +27,6 @@ class Group(NamedTuple):
     peaks: dict[str, Any]
 
 
-def read_results(directory: Path) -> dict[str, dict[str, Any]]:
-    """Every machine's results by its file's name, jobs in the suite's order, others last."""
-    order = [*JOBS]
-    results = {}
-    for path in sorted(directory.glob("*.json")):
-        file = json.loads(path.read_text())
-        jobs = sorted(file, key=lambda job: order.index(job) if job in order else len(order))
-        results[path.stem] = {job: file[job] for job in jobs}
-    return results
-
-
 def groups(result: dict[str, Any], name: str = "") -> Iterator[Group]:
     """The groups of one job, however deep: VGG16 has one for each size.
 
@@ -55,10 +41,10 @@ def groups(result: dict[str, Any], name: str = "") -> Iterator[Group]:
             yield from groups(value, f"{name} {key}".strip())
 
 
-def measure(row: dict[str, Any]) -> Measure | None:
+def median_of(row: dict[str, Any]) -> Median | None:
     """What `row` measured, `None` if it did not run: seconds of a job before images/s.
 
-    >>> measure({"status": "measured", "seconds": 2.0, "p10": 1.9, "p90": 2.2, "n": 3}).unit
+    >>> median_of({"status": "measured", "seconds": 2.0, "p10": 1.9, "p90": 2.2, "n": 3}).unit
     's'
     """
     if row.get("status") != "measured":
@@ -66,13 +52,18 @@ def measure(row: dict[str, Any]) -> Measure | None:
     if "steady_seconds" in row:  # a whole job: p10 and p90 are those of its images/s
         total = row["steady_seconds"] * row["images_per_second"]
         spread = total / row["p90"], total / row["p10"]
-        return Measure(row["steady_seconds"], spread[0], spread[1], row["n"], "s", False)
+        return Median(row["steady_seconds"], spread[0], spread[1], row["n"], "s", False)
     if "seconds" in row:
-        return Measure(row["seconds"], row["p10"], row["p90"], row["n"], "s", False)
+        return Median(row["seconds"], row["p10"], row["p90"], row["n"], "s", False)
     if "images_per_second" in row:
         value = row["images_per_second"]
-        return Measure(value, row["p10"], row["p90"], row["n"], "images/s", True)
+        return Median(value, row["p10"], row["p90"], row["n"], "images/s", True)
     return None
+
+
+def was_busy(environment: dict[str, Any]) -> bool:
+    """Whether the machine had other work before the run, which may have slowed it."""
+    return (environment.get("load_before") or 0) > NOISY_LOAD
 
 
 def is_ours(program: str) -> bool:

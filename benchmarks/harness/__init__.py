@@ -1,0 +1,1 @@
+"""What every job measures with: cells, problems, the clock, and the machine's environment."""
