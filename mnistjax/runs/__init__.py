@@ -1,0 +1,1 @@
+"""One run directory: trained into, stopped, resumed, looked at."""

@@ -1,0 +1,66 @@
+"""Where runs are: may one begin or go on here, and which began last? Nothing here imports jax."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from mnistjax.errors import StorageError
+
+CONFIG = "config.json"
+
+
+def check_directory(directory: Path, *, resume: bool) -> None:
+    """Raise `StorageError` unless a run may begin in `directory`, or with `resume` go on there."""
+    what, has_run = f"`directory` {directory}", (directory / CONFIG).is_file()
+    if resume and not has_run:
+        fix = "pass the `directory` of an earlier run, or drop `resume=True`"
+        raise StorageError(what, "there is no run to resume", fix=fix)
+    if not resume and directory.is_dir() and any(map(_counts, directory.iterdir())):
+        fix = (
+            "add `resume=True` to go on with it" if has_run else "pass an empty or new `directory`"
+        )
+        raise StorageError(what, "is not empty", fix=fix)
+    parent = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise StorageError(what, f"{parent} is a file", fix="pass another `directory`")
+
+
+def newest_run(parent: Path, experiment: str) -> Path:
+    """The run of `experiment` in `parent` that began last; raise `StorageError` if there is none."""
+    runs = [path.parent for path in parent.glob(f"{experiment}-*/{CONFIG}")]
+    if not runs:
+        fix = "pass the `directory` of one, or drop `resume=True` to start one"
+        raise StorageError("`resume=True`", f"there is no earlier run under {parent}/", fix=fix)
+    return max(runs, key=began)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """`config.json` of the run in `directory`; raise `StorageError` if it cannot be read."""
+    path = directory / CONFIG
+    try:
+        return {**json.loads(path.read_text())}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        fix = "start anew with another `directory`"
+        raise StorageError(f"{path}", str(error), fix=fix) from error
+
+
+def began(directory: Path) -> float:
+    """When the run in `directory` began, in seconds since 1970; resuming does not change it.
+
+    Of runs from before it was written down, the time in their name, else that of their file.
+    """
+    try:
+        return float(read_config(directory)["began"])
+    except (StorageError, KeyError, TypeError, ValueError):
+        pass
+    try:
+        stamp = "-".join(directory.name.split("-")[-2:])
+        return time.mktime(time.strptime(stamp, "%Y%m%d-%H%M%S"))
+    except ValueError:
+        return (directory / CONFIG).stat().st_mtime
+
+
+def _counts(path: Path) -> bool:
+    """Whether it makes a directory used: a lock or a half-written file of a killed start do not."""
+    return not path.name.startswith(".") and path.suffix != ".part"

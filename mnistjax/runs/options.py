@@ -1,0 +1,31 @@
+"""How a run is kept and shown: nothing here changes what it computes."""
+
+from dataclasses import dataclass
+
+from mnistjax.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What `train` and `train_run` do around the steps.
+
+    >>> RunOptions(keep=1)
+    Traceback (most recent call last):
+    mnistjax.errors.UsageError: `keep` 1: a damaged checkpoint needs one before it. Fix: pass `keep=2`
+    """  # noqa: E501
+
+    resume: bool = False
+    """Go on with the run in the directory; without it the directory must be new."""
+    keep: int = 2
+    """Newest checkpoints to keep, besides the best."""
+    tensorboard: bool = False
+    """Write TensorBoard events too."""
+    quiet: bool = False
+    """Show nothing."""
+    again: str = "train again with RunOptions(resume=True)"
+    """How to go on, for the message of an interruption."""
+
+    def __post_init__(self) -> None:
+        if self.keep < 2:
+            why = "a damaged checkpoint needs one before it"
+            raise UsageError(f"`keep` {self.keep}", why, fix="pass `keep=2`")

@@ -1,0 +1,72 @@
+"""What a run trains: a model, its data, and the stages it goes through."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import optax
+from jaxtyping import Array
+
+from mnistjax.data.batches import Batch, steps_per_epoch, to_unit
+from mnistjax.data.dataset import Split
+from mnistjax.models.functional import ApplyFn, ModelState, Params
+from mnistjax.runs.log import by_loss
+from mnistjax.training.freeze import Mask
+from mnistjax.training.state import TrainState, init_state
+
+
+class Stage(NamedTuple):
+    """Epochs that train alike: the last one, counted from the run's start, and what trains how."""
+
+    until: int
+    tx: optax.GradientTransformation
+    frozen: Mask = False
+
+
+def itself(batch: Batch) -> Batch:
+    """What a batch goes through where nothing is frozen."""
+    return batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that decides what a run computes.
+
+    `preprocess` turns raw pixels into what `apply_fn` takes, inside the step; `through` turns a
+    batch into what the step takes, outside of it: a frozen part's features. `score(loss, accuracy)`
+    of the validation split chooses the epoch; after `early_stopping` epochs without a better one
+    the run ends.
+    """
+
+    apply_fn: ApplyFn
+    params: Params
+    stages: Sequence[Stage]
+    train: Split
+    validation: Split
+    model_state: ModelState = ()
+    batch_size: int = 128
+    seed: int = 0
+    preprocess: Callable[[Array], Array] = to_unit
+    through: Callable[[Batch], Batch] = itself
+    label_smoothing: float = 0.0
+    score: Callable[[float, float], float] = by_loss
+    early_stopping: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return steps_per_epoch(len(self.train.labels), self.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return self.stages[-1].until
+
+    def stage_that_made(self, step: int) -> int:
+        """The number of the stage that the state after `step` steps belongs to."""
+        made = (i for i, stage in enumerate(self.stages) if step <= stage.until * self.steps)
+        return next(made, len(self.stages) - 1)
+
+    def begin(self, stage: int = 0) -> TrainState:
+        """The first state, with the optimiser of `stage`."""
+        return init_state(self.params, self.stages[stage].tx, self.model_state)

@@ -1,0 +1,124 @@
+"""The end of a run: the test set scored once, summary.json, report.html."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mnistjax.data.dataset import Dataset, Split
+from mnistjax.files import params_sha256, versions, write_json
+from mnistjax.models.functional import Params
+from mnistjax.models.summary import LayerRow
+from mnistjax.runs.train_run import Trained
+from mnistjax.training.evaluate import evaluate
+from mnistjax.training.metrics import Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a result says beside its figures."""
+
+    data: Dataset
+    layers: list[LayerRow]
+    train_examples: int
+    validation_examples: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For the summary, as they are."""
+    scored: Split | None = None
+    """What the eval step takes instead of the test images: their features."""
+    whole: Params | None = None
+    """All parameters, where more than those trained belong to the model."""
+    filters: np.ndarray | None = None
+    """The first layer's kernel [height, width, in, out], to be shown."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """More figures for the report, by their titles."""
+    notice: str = ""
+    """What no reader may miss, beside the data's own."""
+
+
+class Result(NamedTuple):
+    """The test set's metrics, and what was written."""
+
+    metrics: Metrics
+    summary: dict[str, Any]
+    report: Path
+
+
+def write_result(directory: Path, trained: Trained, about: About) -> Result:
+    """Score the test set with what validation chose; write `summary.json` and the report."""
+    from mnistjax.report.page import write_report  # matplotlib and scikit-learn: 2 s of import
+
+    metrics, logits = evaluate(
+        trained.eval_step,
+        trained.params,
+        about.scored or about.data.test,
+        model_state=trained.model_state,
+    )
+    summary = summarise_run(trained, about, metrics)
+    write_json(directory / "summary.json", summary)
+    report = write_report(
+        directory,
+        summary=summary,
+        epochs=trained.epochs,
+        layers=about.layers,
+        test=about.data.test,
+        logits=logits,
+        class_names=about.data.class_names,
+        filters=about.filters,
+        more=about.figures,
+    )
+    return Result(metrics, summary, report)
+
+
+def summarise_run(trained: Trained, about: About, metrics: Metrics) -> dict[str, Any]:
+    """`summary.json`: `about.facts` first, then what was trained, on what, and how it went."""
+    epochs, best, data = trained.epochs, trained.best, about.data
+    seconds = sum(row["train_seconds"] for row in epochs)
+    state = {"model_state_sha256": params_sha256(trained.model_state)}
+    return (
+        about.facts
+        | {
+            "train_examples": about.train_examples,
+            "validation_examples": about.validation_examples,
+            "compile_seconds": trained.compile_seconds,
+            "dataset": data.name,
+            "dataset_origin": data.origin,
+            "dataset_sha256": data.sha256,
+            "notice": " ".join(part for part in (data.notice, about.notice) if part),
+            "test_examples": metrics.count,
+            "test_accuracy": metrics.accuracy,
+            "test_loss": metrics.loss,
+            "epochs": len(epochs),
+            "best_epoch": best["epoch"],
+            "best_validation_loss": best["val_loss"],
+            "best_validation_accuracy": best["val_accuracy"],
+            "parameters": sum(row.parameters for row in about.layers),
+            "trainable_parameters": sum(row.parameters for row in about.layers if row.trains),
+            "train_seconds": seconds,
+            "images_per_second": about.train_examples * len(epochs) / seconds,
+            "params_sha256": params_sha256(about.whole or trained.params),
+            "platform": jax.default_backend(),
+            "device_kind": jax.devices()[0].device_kind,
+            "device_count": jax.local_device_count(),
+            "versions": versions(),
+        }
+        | (state if jax.tree.leaves(trained.model_state) else {})
+    )
+
+
+def say_result(result: Result) -> str:
+    """The last line of a run.
+
+    >>> facts = {"dataset": "digits", "train_seconds": 7.2, "params_sha256": "ab" * 32}
+    >>> say_result(Result(Metrics(1.0, 3, 4), facts, Path("report.html")))
+    'test accuracy 75.00% (1 wrong of 4) on digits · 7 s of training · parameters abababababab · report report.html'
+    """  # noqa: E501
+    metrics, summary, report = result
+    return (
+        f"test accuracy {metrics.accuracy:.2%}"
+        f" ({metrics.count - metrics.correct} wrong of {metrics.count:,})"
+        f" on {summary['dataset']} · {summary['train_seconds']:.0f} s of training"
+        f" · parameters {summary['params_sha256'][:12]} · report {report}"
+    )

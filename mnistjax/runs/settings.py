@@ -1,0 +1,97 @@
+"""config.json: what a run was made with, and whether a resumed one is the same run."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from mnistjax.errors import StorageError, warn
+from mnistjax.files import versions, write_json
+from mnistjax.runs.directory import CONFIG, read_config
+
+class Setting(NamedTuple):
+    """One setting of a run, as plain JSON, and what a resumed run may do about it."""
+
+    value: Any
+    may_change: bool = False
+    """Whether a resumed run may have another one: it does not change what the next step computes."""
+    absent: Any = None
+    """What it was in runs made before there was this setting."""
+    given_by: tuple[str, ...] = ()
+    """Of a digest: the arguments by which came what it is of. A path may change, what lies there
+    may not."""
+
+
+Settings = Mapping[str, Setting]
+
+
+def write_config(directory: Path, settings: Settings) -> None:
+    """Write `config.json`; a run that is there keeps the time it began."""
+    path = directory / CONFIG
+    began = read_config(directory).get("began") if path.exists() else time.time()
+    values = {name: setting.value for name, setting in settings.items()}
+    write_json(path, values | {"began": began, "made_with": made_with()})
+
+
+def made_with() -> dict[str, Any]:
+    """What the bits of a result depend on beside the settings."""
+    device = {"backend": jax.default_backend(), "device": jax.devices()[0].device_kind}
+    return versions() | device | {"devices": jax.device_count(), "threads": _threads()}
+
+
+def _threads() -> int:
+    """How many XLA's CPU backend uses: NPROC, or the cores this process may run on."""
+    nproc = os.environ.get("NPROC", "")
+    if nproc.isdecimal() and int(nproc):
+        return int(nproc)
+    cores = getattr(os, "sched_getaffinity", None)  # not on macOS, not on Windows
+    return len(cores(0)) if cores else os.cpu_count() or 1
+
+
+def check_same_run(directory: Path, settings: Settings) -> None:
+    """Raise `StorageError` naming each setting that differs from those `directory` was made with.
+
+    Data may come by another road, but must be the same: its digest is compared. A setting that the
+    run does not know counts as what it was then. Other versions, devices or thread counts only
+    warn: the result is right, not bit for bit.
+    """
+    before = read_config(directory)
+    changed = {
+        name: before.get(name, setting.absent)
+        for name, setting in settings.items()
+        if not setting.may_change and setting.value != before.get(name, setting.absent)
+    }
+    if changed:
+        raise _refusal(directory, settings, before, changed)
+    then, now = before.get("made_with", {}), made_with()
+    other = [
+        f"{name} {now[name]} (was {then.get(name)})" for name in now if then.get(name) != now[name]
+    ]
+    if other:
+        warn(f"resuming {directory}: not bit-exact with its first part: {', '.join(other)}")
+
+
+def _refusal(
+    directory: Path, settings: Settings, before: dict[str, Any], changed: dict[str, Any]
+) -> StorageError:
+    what, fixes = [], {}
+    for name in sorted(changed, key=lambda name: (bool(settings[name].given_by), name)):
+        if roads := settings[name].given_by:
+            what.append(f"{roads[0]} is not what this run had")
+            fixes |= {road: before.get(road) for road in roads}
+        else:
+            what.append(f"{name} {settings[name].value} (was {changed[name]})")
+            fixes[name] = changed[name]
+    off = {name for name, value in fixes.items() if value is None or value is False}
+    dropped = [f"`{name}`" for name in fixes if name in off]
+    passed = [f"`{name}={value!r}`" for name, value in fixes.items() if name not in off]
+    parts = [f"{word} {' '.join(of)}" for word, of in (("pass", passed), ("drop", dropped)) if of]
+    return StorageError(
+        f"resuming {directory}", f"changed: {', '.join(what)}", fix=" and ".join(parts) or _ANEW
+    )
+
+
+_ANEW = "start anew with another `directory`"

@@ -1,0 +1,195 @@
+"""From a plan to trained parameters in a run directory that survives being stopped anywhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from mnistjax.data.batches import Batch
+from mnistjax.errors import Stopped
+from mnistjax.models.functional import ModelState, Params
+from mnistjax.report.console import TrainingDisplay, console
+from mnistjax.runs.checkpoint import Checkpoints
+from mnistjax.runs.claim import claim_directory, refuse_lost_checkpoints
+from mnistjax.runs.diverged import explained
+from mnistjax.runs.log import MetricsLog, best_epoch
+from mnistjax.runs.options import RunOptions
+from mnistjax.runs.plan import Plan, Stage
+from mnistjax.runs.record import Recorder, SoFar, so_far
+from mnistjax.runs.settings import Settings, write_config
+from mnistjax.runs.signals import StopSignals
+from mnistjax.training.compile import compile_for
+from mnistjax.training.evaluate import EvalStep, make_eval_step
+from mnistjax.training.groups import retarget
+from mnistjax.training.loop import fit
+from mnistjax.training.metrics import Metrics
+from mnistjax.training.parallel import mesh_if_several, replicate
+from mnistjax.training.state import TrainState, TrainStep
+from mnistjax.training.step import make_train_step
+
+
+class Trained(NamedTuple):
+    """The parameters that validation chose, and how they came about."""
+
+    params: Params
+    model_state: ModelState
+    eval_step: EvalStep
+    epochs: list[dict[str, Any]]
+    """The rows of all epochs, as in metrics.jsonl."""
+    best: dict[str, Any]
+    """The row of the epoch that was chosen."""
+    compile_seconds: float
+
+
+class Start(NamedTuple):
+    """Where a run begins, or goes on."""
+
+    stage: int
+    state: TrainState
+    so_far: SoFar
+    step: int
+
+
+def train_run(
+    plan: Plan, directory: Path, *, settings: Settings, options: RunOptions | None = None
+) -> Trained:
+    """Carry out `plan` in `directory`, saving every epoch, or go on with the run that is there.
+
+    A resumed run continues in the stage and at the step where it stopped, to the same bits. The
+    first SIGINT or SIGTERM lets the work in hand end, saves it once and raises `Stopped`. Raises
+    `StorageError` for a directory that cannot be used and `NumericalError` where numbers are lost.
+    """
+    options = options or RunOptions()
+    claim_directory(directory, settings, resume=options.resume)
+    mesh = mesh_if_several()
+    eval_step = _eval_step(plan, mesh)
+    with Checkpoints(directory / "checkpoints", keep=options.keep) as checkpoints:
+        start = _start(plan, checkpoints, directory, mesh)
+        if options.resume:  # not before a whole checkpoint was found: damage leaves all as it is
+            write_config(directory, settings)
+        display = TrainingDisplay(
+            console, total=plan.epochs * plan.steps, epochs=plan.epochs, quiet=options.quiet
+        )
+        log = MetricsLog(
+            directory,
+            upto=start.step,
+            evaluated=not start.so_far.interrupted,
+            tensorboard=options.tensorboard,
+        )
+        with log, StopSignals() as stop, display, explained(settings, checkpoints):
+            recorder = Recorder(plan, checkpoints, log, display)
+            tell = (lambda line: None) if options.quiet else display.tell
+            seconds = _through_stages(plan, start, eval_step, recorder, stop, mesh, tell)
+        if stop.number is not None:
+            what = f"step {checkpoints.steps[-1]} is saved"
+            raise Stopped(stop.number, what, fix=f"{options.again} goes on")
+        best = best_epoch(log.epochs, plan.score)
+        like = plan.begin(plan.stage_that_made(best["step"]))
+        chosen = checkpoints.restore(best["step"], like=like).state
+    chosen = replicate((chosen.params, chosen.model_state), mesh)
+    return Trained(*chosen, eval_step, log.epochs, best, seconds)
+
+
+def _start(plan: Plan, checkpoints: Checkpoints, directory: Path, mesh: Mesh | None) -> Start:
+    """The newest whole checkpoint, or the first state; raise `StorageError` if neither is right."""
+    saved = checkpoints.newest(like=lambda step: plan.begin(plan.stage_that_made(step)))
+    if saved is None:
+        refuse_lost_checkpoints(directory)
+    step = saved.step if saved else 0
+    state = replicate(saved.state if saved else plan.begin(), mesh)
+    checkpoints.check_room(state)
+    return Start(plan.stage_that_made(step), state, so_far(saved.extra if saved else {}), step)
+
+
+def _eval_step(plan: Plan, mesh: Mesh | None) -> EvalStep:
+    step = make_eval_step(apply_fn=plan.apply_fn, preprocess=plan.preprocess, mesh=mesh)
+
+    def eval_step(
+        params: Params, batch: Batch, *model_state: ModelState
+    ) -> tuple[Metrics, jax.Array]:
+        return step(params, plan.through(batch), *model_state)
+
+    return eval_step
+
+
+def _through_stages(
+    plan: Plan,
+    start: Start,
+    eval_step: EvalStep,
+    recorder: Recorder,
+    stop: StopSignals,
+    mesh: Mesh | None,
+    tell: Callable[[str], None],
+) -> float:
+    """Train from `start` to the end of the last stage, or to a stop; the seconds of compiling."""
+    state, so_far, compile_seconds = start.state, start.so_far, 0.0
+    for number, stage in list(enumerate(plan.stages))[start.stage :]:
+        if int(state.step) >= stage.until * plan.steps and not so_far.interrupted:
+            continue  # done, and evaluated
+        if number != start.stage:
+            state = replicate(_enter(stage, state, tell), mesh)
+        step, seconds = _compile(plan, stage, state, mesh)
+        compile_seconds += seconds
+        events = fit(
+            state,
+            train_step=step,
+            eval_step=eval_step,
+            train=plan.train,
+            validation=plan.validation,
+            epochs=stage.until,
+            batch_size=plan.batch_size,
+            seed=plan.seed,
+            so_far=so_far,
+            should_stop=lambda: stop.requested,
+        )
+        state, so_far = recorder.follow(events, state), SoFar(Metrics.zero(), 0.0)
+        if recorder.finished or stop.requested:
+            break
+    return compile_seconds
+
+
+def _enter(stage: Stage, state: TrainState, tell: Callable[[str], None]) -> TrainState:
+    """`state` for the next stage: optimiser states are kept, those of newly trained leaves new."""
+    entered = retarget(state.opt_state, tx=stage.tx, params=state.params)
+    if entered.fresh:
+        names = sorted({name.rpartition("/")[0] for name in entered.fresh})
+        tell(f"now training too, optimiser state new: {', '.join(names)}")
+    return state._replace(opt_state=entered.opt_state)
+
+
+def _compile(
+    plan: Plan, stage: Stage, state: TrainState, mesh: Mesh | None
+) -> tuple[TrainStep, float]:
+    """The step of `stage` through the frozen part, for each size of batch, and the seconds."""
+    train_step = make_train_step(
+        apply_fn=plan.apply_fn,
+        tx=stage.tx,
+        preprocess=plan.preprocess,
+        frozen=stage.frozen,
+        label_smoothing=plan.label_smoothing,
+        seed=plan.seed,
+        mesh=mesh,
+    )
+    sizes = {plan.batch_size}
+    if jax.tree.leaves(state.model_state):  # `fit` ends its epochs with a smaller batch
+        sizes.add(len(plan.train.labels) % plan.batch_size or plan.batch_size)
+    compiled, seconds = {}, 0.0
+    for size in sizes:
+        batch = jax.eval_shape(plan.through, _batch_of(plan, size))
+        compiled[size], taken = compile_for(train_step, state, batch)
+        seconds += taken
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return compiled[len(batch.labels)](state, plan.through(batch))
+
+    return step, seconds
+
+
+def _batch_of(plan: Plan, size: int) -> Batch:
+    """The shapes of a batch, without an array."""
+    images = jax.ShapeDtypeStruct((size, *plan.train.images.shape[1:]), plan.train.images.dtype)
+    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
+    return Batch(images, labels, jax.ShapeDtypeStruct((size,), jnp.bool_))  # type: ignore[arg-type]
