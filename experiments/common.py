@@ -17,6 +17,7 @@ from mnistjax.platforms import JAX_NAMES
 from mnistjax.report.console import console, model_table
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.result import About, say_result, write_result
+from mnistjax.runs.settings import Setting, settings_of
 from mnistjax.runs.train_run import Trained
 from mnistjax.training.batch_size import check_batch_size, check_divides
 
@@ -51,10 +52,16 @@ def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -
     return data
 
 
+def say(config: RunConfig, line: str) -> None:
+    """A line for who wants to see more than the result."""
+    if not config.quiet:
+        console.print(line, highlight=False)
+
+
 def say_loudly(config: RunConfig, notice: str) -> None:
     """A notice that no reader of the results may miss."""
-    if notice and not config.quiet:
-        console.print(f"[bold yellow]NOTE[/]  {notice}", highlight=False)
+    if notice:
+        say(config, f"[bold yellow]NOTE[/]  {notice}")
 
 
 def chosen_train(config: RunConfig, data: Dataset) -> Split:
@@ -85,13 +92,12 @@ def banner(
     """One line of what is about to happen, to the training and validation split of a data set."""
     train, validation, data = splits
     kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
-    if not config.quiet:
-        console.print(
-            f"{data.name}: {len(train.labels):,} training, {len(validation.labels):,} validation,"
-            f" {len(data.test.labels):,} test images ({data.origin}) · {epochs} epochs"
-            f" · {kind if count == 1 else f'{count} x {kind}'} · {directory}",
-            highlight=False,
-        )
+    say(
+        config,
+        f"{data.name}: {len(train.labels):,} training, {len(validation.labels):,} validation,"
+        f" {len(data.test.labels):,} test images ({data.origin}) · {epochs} epochs"
+        f" · {kind if count == 1 else f'{count} x {kind}'} · {directory}",
+    )
 
 
 def show_model(config: RunConfig, layers: list[LayerRow]) -> None:
@@ -111,6 +117,12 @@ def run_options(config: RunConfig, experiment: str, directory: Path) -> RunOptio
     )
 
 
+def settings(config: RunConfig, **digests: tuple[str, tuple[str, ...]]) -> dict[str, Setting]:
+    """Every flag as a setting of the run, and digests with the flags that decide them."""
+    given = {name: Setting(sha256, given_by=flags) for name, (sha256, flags) in digests.items()}
+    return settings_of(config) | given
+
+
 def shared_facts(config: RunConfig, experiment: str) -> dict[str, Any]:
     """What the summary of every experiment says of its flags."""
     names = "batch_size", "learning_rate", "dtype", "seed"
@@ -119,9 +131,8 @@ def shared_facts(config: RunConfig, experiment: str) -> dict[str, Any]:
 
 def finish(config: RunConfig, directory: Path, trained: Trained, about: About) -> int:
     """Score the test set once with what validation chose, write the report, say the result."""
-    if not config.quiet:
-        number = trained.best["epoch"]
-        console.print(f"scoring the test set with epoch {number}, the best in validation")
+    number = trained.best["epoch"]
+    say(config, f"scoring the test set with epoch {number}, the best in validation")
     result = write_result(directory, trained, about)
     console.print(say_result(result), highlight=False)
     return 0

@@ -1,23 +1,19 @@
 """The flags every experiment shares, and their checks: all of it before jax is imported."""
 
-import dataclasses
 import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import Annotated
 
 import tyro
 
-from mnistjax.cli import MAY_CHANGE, Before, Config, MayChange
+from mnistjax.cli import Config, MayChange
 from mnistjax.data.load import DATASETS
 from mnistjax.errors import UsageError
 from mnistjax.platforms import PLATFORMS
 from mnistjax.runs.directory import check_directory, newest_run
-
-if TYPE_CHECKING:
-    from mnistjax.runs.settings import Setting
 
 DTYPES = ("float32", "bfloat16")
 
@@ -86,6 +82,9 @@ class RunConfig(Config):
             _refuse("validation", self.validation, "must lie between 0 and 1", "0.1")
         if not 0 <= self.seed < 2**32:  # jax wraps a larger seed without a word
             _refuse("seed", self.seed, "must lie in 0..4294967295", "0")
+        self._validate_paths()
+
+    def _validate_paths(self) -> None:
         for name in ("data_dir", "output"):
             if (path := getattr(self, name)) is not None:
                 check_path(name, path)
@@ -102,28 +101,6 @@ class RunConfig(Config):
         directory = self.output or Path("runs") / f"{experiment}-{stamp}"
         check_directory(directory, resume=self.resume)
         return directory
-
-    def settings(self, **digests: tuple[str, tuple[str, ...]]) -> dict[str, "Setting"]:
-        """Every flag as a setting of the run, and `digests` with the flags that decide them."""
-        from mnistjax.runs.settings import Setting
-
-        settings = {}
-        hints = get_type_hints(type(self), include_extras=True)
-        for field in dataclasses.fields(self):
-            notes = getattr(hints[field.name], "__metadata__", ())
-            before = [note.value for note in notes if isinstance(note, Before)]
-            settings[field.name] = Setting(
-                _plain(getattr(self, field.name)),
-                may_change=MAY_CHANGE in notes,
-                absent=_plain(before[0] if before else field.default),
-            )
-        return settings | {
-            name: Setting(sha256, given_by=flags) for name, (sha256, flags) in digests.items()
-        }
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
 
 
 def check_path(name: str, path: Path) -> None:

@@ -29,7 +29,6 @@ from mnistjax.models.summary import LayerRow
 from mnistjax.models.summary_finetuned import summarise_finetuned
 from mnistjax.models.vgg16 import map_shape
 from mnistjax.report.activations import activations_figure
-from mnistjax.report.console import console
 from mnistjax.runs.log import by_accuracy, by_loss
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
@@ -88,11 +87,11 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
     )
     common.banner(config, directory, (train, validation, data), plan.epochs)
     common.show_model(config, layers)
-    if not config.quiet:
-        console.print(f"recipe {config.preset}: {WHY[config.preset]}", highlight=False)
-        line = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
-        console.print(f"weights: {weights.origin} · {line}", highlight=False)
-    settings = config.settings(
+    line = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
+    common.say(config, f"recipe {config.preset}: {WHY[config.preset]}")
+    common.say(config, f"weights: {weights.origin} · {line}")
+    settings = common.settings(
+        config,
         dataset_sha256=(data.sha256, ("dataset", "data_dir")),
         weights_sha256=(weights.sha256, ("weights",)),
     )
@@ -147,18 +146,11 @@ def about_run(
     shown = data.test.images[np.unique(data.test.labels, return_index=True)[1][:5]]
     preprocess, blocks = weights.preprocess(recipe.image_size), blocks_of(recipe.cut)
     maps = maps_of_blocks(backbone, shown, blocks=blocks, preprocess=preprocess)
-    facts = {
-        "weights": weights.origin,
-        "weights_sha256": weights.sha256,
-        "image_size": recipe.image_size,
-        "cut": recipe.cut,
-        "head": config.head,
-        "preset": config.preset,
-        "weight_decay": recipe.weight_decay,
-        "label_smoothing": recipe.label_smoothing,
-        "unfrozen": ", ".join(config.trained_names),
-        "feature_cache": got.facts,
-    }
+    facts = {"weights": weights.origin, "weights_sha256": weights.sha256}
+    facts |= {name: getattr(config, name) for name in ("head", "preset")}
+    names = "image_size", "cut", "weight_decay", "label_smoothing"
+    facts |= {name: getattr(recipe, name) for name in names}
+    facts |= {"unfrozen": ", ".join(config.trained_names), "feature_cache": got.facts}
     return About(
         data=data,
         layers=layers,

@@ -83,9 +83,12 @@ def main(config: ScratchConfig) -> int:
         seed=config.seed,
         early_stopping=config.early_stopping,
     )
-    settings = config.settings(dataset_sha256=(data.sha256, ("dataset", "data_dir")))
-    options = common.run_options(config, "scratch", directory)
-    trained = train_run(plan, directory, settings=settings, options=options)
+    trained = train_run(
+        plan,
+        directory,
+        settings=common.settings(config, dataset_sha256=(data.sha256, ("dataset", "data_dir"))),
+        options=common.run_options(config, "scratch", directory),
+    )
     about = About(
         data=data,
         layers=layers,

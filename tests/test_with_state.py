@@ -25,9 +25,9 @@ from mnistjax.training.randomness import step_key
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_step, make_train_step
 
-TX = optax.sgd(0.1, momentum=0.9)
-TRAIN, VALIDATION = split(50), split(13, seed=1)
-BATCH, EPOCHS, SEED = 16, 3, 5  # an epoch ends with a batch of two
+TX = optax.sgd(0.05, momentum=0.5)
+TRAIN, VALIDATION = split(56), split(13, seed=1)
+BATCH, EPOCHS, SEED = 16, 3, 5  # an epoch ends with a batch of eight
 MODELS = {"NNX": nnx_model, "Linen": linen_model}
 
 
@@ -84,7 +84,7 @@ def fitted(model, **options):
 
 def assert_close(got, wanted):
     assert jax.tree.structure(got) == jax.tree.structure(wanted)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), got, wanted)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), got, wanted)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
@@ -236,6 +236,6 @@ def test_the_module_itself_is_left_as_it_is():
     apply_fn, params, model_state = functional_with_state(net)
     step = make_train_step(apply_fn=apply_fn, tx=TX)
     images, labels = map(jnp.asarray, TRAIN)
-    step(init_state(params, TX, model_state), Batch(images, labels, jnp.ones(50, bool)))
+    step(init_state(params, TX, model_state), Batch(images, labels, jnp.ones(56, bool)))
     assert not net.norm.use_running_average and float(net.norm.mean[...].sum()) == 0
     assert net.dense1.kernel[...].shape == (16, 8)

@@ -1,5 +1,6 @@
 """Batches from arrays that stay on the device: order from (seed, epoch), every example once."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -66,6 +67,22 @@ def take_batch(
         labels.at[row].get(mode="fill", fill_value=0),
         mask,
     )
+
+
+def epoch_batches(
+    images: Shaped[Array, "n h w c"],
+    labels: Int32[Array, " n"],
+    order: Int32[Array, "steps batch"],
+    *,
+    first: int = 0,
+    padded: bool = True,
+) -> Iterator[Batch]:
+    """The batches of `order` from number `first` on; not `padded`, the last one is smaller."""
+    steps, size = order.shape
+    for number, row in enumerate(order[first:], first):
+        if number == steps - 1 and not padded:
+            row = row[: len(labels) - number * size]
+        yield take_batch(images, labels, row)
 
 
 def to_unit(images: UInt8[Array, "*shape"]) -> Float32[Array, "*shape"]:

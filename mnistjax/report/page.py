@@ -16,7 +16,7 @@ from mnistjax.report import figures
 from mnistjax.report.scores import by_class, confusion, most_wrong
 
 
-def write_report(
+def write_report(  # noqa: PLR0913
     directory: Path,
     *,
     summary: dict[str, Any],

@@ -12,13 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnistjax.disk import keep as keep_on_disk
 from mnistjax.errors import StorageError, warn
 from mnistjax.models.functional import ModelState, Params
 from mnistjax.runs import snapshot
 from mnistjax.runs.digest import Record, seal
 from mnistjax.runs.snapshot import UNFINISHED, DamagedError
 from mnistjax.training.state import TrainState
-from mnistjax.disk import keep as keep_on_disk
 
 ROOM = 3  # times the state: the new one, while two are kept
 

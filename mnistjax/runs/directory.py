@@ -27,7 +27,7 @@ def check_directory(directory: Path, *, resume: bool) -> None:
 
 
 def newest_run(parent: Path, experiment: str) -> Path:
-    """The run of `experiment` in `parent` that began last; raise `StorageError` if there is none."""
+    """The run of `experiment` in `parent` that began last; raise `StorageError` without one."""
     runs = [path.parent for path in parent.glob(f"{experiment}-*/{CONFIG}")]
     if not runs:
         fix = "pass the `directory` of one, or drop `resume=True` to start one"

@@ -4,8 +4,8 @@ import os
 import socket
 from pathlib import Path
 
-from mnistjax.errors import StorageError
 from mnistjax.disk import fcntl, try_lock
+from mnistjax.errors import StorageError
 
 _held: dict[tuple[int, int], int] = {}
 

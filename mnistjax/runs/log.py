@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from mnistjax.disk import write_whole
 from mnistjax.errors import StorageError, UsageError, warn
 from mnistjax.training.loop import EpochEnd, StepEnd
-from mnistjax.disk import write_whole
 
 
 class MetricsLog:

@@ -1,23 +1,26 @@
 """config.json: what a run was made with, and whether a resumed one is the same run."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import jax
 
+from mnistjax.cli import MAY_CHANGE, Before, MayChange  # noqa: F401
 from mnistjax.errors import StorageError, warn
 from mnistjax.files import versions, write_json
 from mnistjax.runs.directory import CONFIG, read_config
+
 
 class Setting(NamedTuple):
     """One setting of a run, as plain JSON, and what a resumed run may do about it."""
 
     value: Any
     may_change: bool = False
-    """Whether a resumed run may have another one: it does not change what the next step computes."""
+    """Whether a resumed run may have another one: it does not change what the steps compute."""
     absent: Any = None
     """What it was in runs made before there was this setting."""
     given_by: tuple[str, ...] = ()
@@ -26,6 +29,32 @@ class Setting(NamedTuple):
 
 
 Settings = Mapping[str, Setting]
+
+
+def settings_of(flags: Any) -> dict[str, Setting]:
+    """Every field of a dataclass of flags; `cli.MayChange` and `cli.Before` say what it allows.
+
+    >>> @dataclasses.dataclass
+    ... class Flags:
+    ...     seed: int = 0
+    ...     quiet: MayChange[bool] = True
+    >>> [tuple(setting)[:3] for setting in settings_of(Flags(seed=1)).values()]
+    [(1, False, 0), (True, True, True)]
+    """
+    settings, hints = {}, get_type_hints(type(flags), include_extras=True)
+    for field in dataclasses.fields(flags):
+        notes = getattr(hints[field.name], "__metadata__", ())
+        before = [note.value for note in notes if isinstance(note, Before)]
+        settings[field.name] = Setting(
+            _plain(getattr(flags, field.name)),
+            may_change=MAY_CHANGE in notes,
+            absent=_plain(before[0] if before else field.default),
+        )
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def write_config(directory: Path, settings: Settings) -> None:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from mnistjax.disk import keep
 from mnistjax.errors import StorageError
 from mnistjax.models.functional import ModelState, Params
 from mnistjax.runs.digest import (
@@ -24,7 +25,6 @@ from mnistjax.runs.digest import (
     unseal,
 )
 from mnistjax.training.state import TrainState
-from mnistjax.disk import keep
 
 DIGESTS = "digests.json"
 UNFINISHED = ".unfinished"  # in the name of what is being written or deleted

@@ -26,15 +26,15 @@ from mnistjax.runs.options import RunOptions
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About, say_result, write_result
 from mnistjax.runs.run import Run
-from mnistjax.runs.settings import Setting, Settings
-from mnistjax.runs.train_run import train_run
-from mnistjax.training.batch_size import check_batch_size
+from mnistjax.runs.settings import Setting
+from mnistjax.runs.train_run import Trained, train_run
+from mnistjax.training.batch_size import check_batch_size, check_divides
 from mnistjax.training.freeze import freeze_mask, paths
 
 Model = nnx.Module | tuple[ApplyFn, Params] | tuple[ApplyFn, Params, ModelState]
 
 
-def train(
+def train(  # noqa: PLR0913
     model: Model,
     data: Dataset,
     directory: Path | str,
@@ -52,66 +52,68 @@ def train(
     `model` is an NNX module, or `(apply_fn, params)` of any other library, or with its state
     `(apply_fn, params, model_state)` (`with_state`); it sees float32 images in 0..1. `tx` is by
     default Adam at 1e-3. `trainable` are patterns over parameter paths (`freeze_mask`); the rest
-    keeps its values, and of it no gradient is computed. A share of `validation` of the training
-    examples is held out; of its epochs the one with the lowest loss on them is scored on the test
-    set, once.
+    keeps its values. A share of `validation` of the training examples is held out; the epoch with
+    the lowest loss on them is scored on the test set, once.
 
-    After a kill, Ctrl-C (which raises `Stopped`) or with more `epochs`, call it again with
+    After a kill, Ctrl-C (which raises `Stopped`) or for more `epochs`, call it again with
     `RunOptions(resume=True)` and the same arguments: it goes on to the bits of a run never
-    stopped. What can be compared is; `tx` is yours to keep the same. Raises `StorageError` for a
-    directory that is used, and the errors of `train_run`.
+    stopped. What can be compared is; `tx` is yours to keep. Raises `StorageError` for a directory
+    that is used, `UsageError` for a batch that cannot be, and the errors of `train_run`.
 
     >>> import tempfile, mnistjax as mj
     >>> def linear(params, images):
     ...     return images.reshape(len(images), -1) @ params["w"]
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     run = mj.train(
-    ...         (linear, {"w": np.zeros((784, 10), np.float32)}),
-    ...         mj.load_dataset("digits"), directory, epochs=2, options=mj.RunOptions(quiet=True))
+    >>> model, quiet = (linear, {"w": np.zeros((784, 10), np.float32)}), mj.RunOptions(quiet=True)
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     run = mj.train(model, mj.load_dataset("digits"), place, epochs=2, options=quiet)
     ...     run.summary["test_accuracy"] > 0.7, run.best_params["w"].shape
     (True, (784, 10))
     """
     options, directory = options or RunOptions(), Path(directory)
     apply_fn, params, model_state = _functional(model)
-    train_split, held_out = hold_out(data.train, fraction=validation, seed=seed)
-    check_batch_size(batch_size, len(train_split.labels))
     frozen = freeze_mask(params, trainable=trainable)
     tx = optax.selective_transform(tx or optax.adam(1e-3), freeze_mask=frozen)
+    kept, held_out = hold_out(data.train, fraction=validation, seed=seed)
+    check_batch_size(batch_size, len(kept.labels))
+    check_divides(batch_size, jax.local_device_count())
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
         model_state=model_state,
         stages=[Stage(epochs, tx, frozen)],
-        train=train_split,
+        train=kept,
         validation=held_out,
         batch_size=batch_size,
         seed=seed,
     )
-    trained = train_run(
-        plan,
-        directory,
-        settings={
-            "epochs": Setting(epochs, may_change=True),
-            "batch_size": Setting(batch_size),
-            "seed": Setting(seed),
-            "validation": Setting(validation),
-            "trainable": Setting(list(trainable)),
-            **_digests(data, params, model_state),
-        },
-        options=options,
-    )
-    about = About(
-        data=data,
-        layers=_layers(model, data, params, frozen),
-        train_examples=len(train_split.labels),
-        validation_examples=len(held_out.labels),
-        facts={"experiment": directory.name, "batch_size": batch_size, "seed": seed},
-        filters=_first_filters(trained.params),
-    )
-    result = write_result(directory, trained, about)
+    settings = {"validation": Setting(validation), "trainable": Setting(list(trainable))}
+    trained = train_run(plan, directory, settings=settings | _settings(plan, data), options=options)
+    result = write_result(directory, trained, _about(model, data, plan, trained, directory.name))
     if not options.quiet:
         console.print(say_result(result), highlight=False)
     return Run(directory)
+
+
+def _settings(plan: Plan, data: Dataset) -> dict[str, Setting]:
+    model = params_sha256((plan.params, plan.model_state))
+    return {
+        "epochs": Setting(plan.epochs, may_change=True),
+        "batch_size": Setting(plan.batch_size),
+        "seed": Setting(plan.seed),
+        "dataset_sha256": Setting(data.sha256, given_by=("data",)),
+        "model_sha256": Setting(model, given_by=("model",)),
+    }
+
+
+def _about(model: Model, data: Dataset, plan: Plan, trained: Trained, name: str) -> About:
+    return About(
+        data=data,
+        layers=_layers(model, data, plan.params, plan.stages[0].frozen),
+        train_examples=len(plan.train.labels),
+        validation_examples=len(plan.validation.labels),
+        facts={"experiment": name, "batch_size": plan.batch_size, "seed": plan.seed},
+        filters=_first_filters(trained.params),
+    )
 
 
 def _functional(model: Model) -> tuple[ApplyFn, Params, ModelState]:
@@ -122,22 +124,12 @@ def _functional(model: Model) -> tuple[ApplyFn, Params, ModelState]:
     return apply_fn, params, model_state[0] if model_state else ()
 
 
-def _digests(data: Dataset, params: Params, model_state: ModelState) -> Settings:
-    model = params_sha256((params, model_state))
-    return {
-        "dataset_sha256": Setting(data.sha256, given_by=("data",)),
-        "model_sha256": Setting(model, given_by=("model",)),
-    }
-
-
 def _layers(model: Model, data: Dataset, params: Params, frozen: Any) -> list[LayerRow]:
     """A row a layer; one trains if any of its parameters does."""
     named = isinstance(model, nnx.Module)
     rows = summarise(model, data.image_shape) if named else summarise_params(params)
     trained = {
-        path
-        for path, out in zip(paths(params), jax.tree.leaves(frozen), strict=True)
-        if not out
+        path for path, out in zip(paths(params), jax.tree.leaves(frozen), strict=True) if not out
     }
     return [
         row._replace(trains=any(f"{path}/".startswith(f"{row.name}/") for path in trained))

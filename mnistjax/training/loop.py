@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from mnistjax.data.batches import epoch_order, on_device, steps_per_epoch, take_batch
+from mnistjax.data.batches import epoch_batches, epoch_order, on_device, steps_per_epoch
 from mnistjax.data.dataset import Split
 from mnistjax.training.evaluate import EvalStep, score_batches
 from mnistjax.training.finite import check_finite, fetch
@@ -53,7 +53,7 @@ class Interrupted(NamedTuple):
 Event = StepEnd | EpochEnd | Interrupted
 
 
-def fit(
+def fit(  # noqa: PLR0913
     state: TrainState,
     *,
     train_step: TrainStep,
@@ -72,15 +72,14 @@ def fit(
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
     device kind and thread count. `so_far`: metrics and seconds of an epoch that was interrupted.
     Metrics are fetched one step late, so the device never waits for the host. `should_stop` is
-    asked after every step and every batch of the evaluation.
+    asked after every step and every batch of the evaluation. An epoch's last batch is padded; of a
+    model with state it is a smaller one, since made-up rows would count in its statistics.
     Raises `NumericalError` when a loss, a gradient or any value of the state is not finite: no
     event holds such a state.
     """
     images, labels = on_device(train)
-    # Made-up rows would count in batch statistics: an epoch then ends with a smaller batch.
-    whole_rows = bool(jax.tree.leaves(state.model_state))
-    steps = steps_per_epoch(len(train.labels), batch_size)
-    step = int(state.step)
+    padded = not jax.tree.leaves(state.model_state)
+    steps, step = steps_per_epoch(len(train.labels), batch_size), int(state.step)
     total, seconds = so_far
     epoch, done = divmod(step, steps)
     if done == 0 and total.count:  # stopped between its last step and the end of its evaluation
@@ -89,11 +88,8 @@ def fit(
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
         started = time.perf_counter() - seconds
         late: Metrics | None = None
-        for index in range(done, steps):
-            row = order[index]
-            if whole_rows:
-                row = row[: len(train.labels) - index * batch_size]
-            state, metrics = train_step(state, take_batch(images, labels, row))
+        for batch in epoch_batches(images, labels, order, first=done, padded=padded):
+            state, metrics = train_step(state, batch)
             if late is not None:
                 total += (fetched := fetch(late, f"step {step}"))
                 yield StepEnd(step, epoch + 1, fetched)
@@ -105,17 +101,26 @@ def fit(
             yield StepEnd(step, epoch + 1, fetched)
             seconds = time.perf_counter() - started
         check_finite(state, f"state after step {step}")
-        if step < (epoch + 1) * steps:
+        scores = None
+        if step == (epoch + 1) * steps:
+            scores = _validate(eval_step, state, validation, should_stop)
+        if scores is None:
             yield Interrupted(step, epoch + 1, total, seconds, state)
             return
-        scores = Metrics.zero()
-        scored = score_batches(eval_step, state.params, validation, model_state=state.model_state)
-        for metrics, _ in scored:
-            scores += metrics
-            if should_stop():
-                yield Interrupted(step, epoch + 1, total, seconds, state)
-                return
         yield EpochEnd(step, epoch + 1, total, scores, seconds, state)
         epoch, done, total, seconds = epoch + 1, 0, Metrics.zero(), 0.0
         if should_stop():
             return
+
+
+def _validate(
+    eval_step: EvalStep, state: TrainState, split: Split, should_stop: Callable[[], bool]
+) -> Metrics | None:
+    """The metrics of `split`; None if told to stop before its end."""
+    total = Metrics.zero()
+    model_state = state.model_state
+    for metrics, _ in score_batches(eval_step, state.params, split, model_state=model_state):
+        total += metrics
+        if should_stop():
+            return None
+    return total

@@ -1,0 +1,112 @@
+"""The loss and its gradient, summed over a batch: portion by portion, with state or without."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from mnistjax.data.batches import Batch
+from mnistjax.errors import UsageError
+from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params
+from mnistjax.training.freeze import Mask, merge, trainable_part
+from mnistjax.training.metrics import Metrics, metrics_of, widen
+from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches, sum_with_state
+from mnistjax.training.randomness import step_key
+from mnistjax.training.state import TrainState
+
+
+class Objective(NamedTuple):
+    """What is minimised: the arguments of `make_train_step` that the loss follows from."""
+
+    apply_fn: ApplyFn
+    preprocess: Callable[[Array], Array]
+    frozen: Mask
+    label_smoothing: float
+
+
+Sums = tuple[Params, Metrics, ModelState]
+"""Gradients and metrics as sums over the examples, and the state after them."""
+
+
+def loss_fn(
+    objective: Objective, trainable: Params, state: TrainState, batch: Batch, key: Array | None
+) -> tuple[Array, tuple[Metrics, ModelState]]:
+    """The sum of the losses; metrics are without label smoothing."""
+    params = merge(trainable, state.params, objective.frozen)
+    images, model_state = objective.preprocess(batch.images), state.model_state
+    if isinstance(objective.apply_fn, ApplyWithState):
+        logits, model_state = objective.apply_fn(params, model_state, images, key)
+    else:
+        logits = objective.apply_fn(params, images)
+    logits = widen(logits)
+    metrics = metrics_of(logits, batch.labels, batch.mask)
+    loss = jnp.asarray(metrics.loss_sum)
+    if share := objective.label_smoothing:
+        even = -jax.nn.log_softmax(logits).mean(axis=-1)
+        even = jnp.sum(jnp.where(batch.mask, even, 0))
+        loss = (1 - share) * loss + share * even
+    return loss, (metrics, model_state)
+
+
+def gradient_sums(
+    objective: Objective,
+    state: TrainState,
+    batch: Batch,
+    *,
+    micro_batch: int | None,
+    platform: str | None,
+) -> Sums:
+    """Of a model whose examples do not depend on each other, in portions that suit the platform."""
+    trainable = trainable_part(state.params, objective.frozen)
+    grad_fn = jax.grad(partial(loss_fn, objective), has_aux=True)
+
+    def portion(batch: Batch) -> tuple[Params, Metrics]:
+        grads, (metrics, _) = grad_fn(trainable, state, batch, None)
+        return grads, metrics
+
+    parameters = optax.tree.size(trainable)
+    size = micro_batch or micro_batch_size(batch.images.shape, platform, parameters=parameters)
+    return *sum_over_micro_batches(portion, batch, size), state.model_state
+
+
+def gradient_sums_with_state(
+    objective: Objective,
+    state: TrainState,
+    batch: Batch,
+    *,
+    micro_batch: int | None,
+    seed: int,
+    axis: str | None,
+) -> Sums:
+    """Of a model with state (`with_state`): of the whole batch at once, unless told otherwise.
+
+    Raises `UsageError` for statistics that would be those of each device's share of the batch.
+    """
+    _check_statistics(objective.apply_fn, state.model_state, axis)
+    key = step_key(seed, state.step)
+    if axis is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+    trainable = trainable_part(state.params, objective.frozen)
+    grad_fn = jax.grad(partial(loss_fn, objective), has_aux=True)
+
+    def portion(model_state: ModelState, batch: Batch, key: Array):
+        of = state._replace(model_state=model_state)
+        grads, (metrics, model_state) = grad_fn(trainable, of, batch, key)
+        return (grads, metrics), model_state
+
+    (grads, metrics), model_state = sum_with_state(
+        portion, state.model_state, batch, key, micro_batch
+    )
+    return grads, metrics, model_state
+
+
+def _check_statistics(apply_fn: ApplyFn, model_state: ModelState, axis: str | None) -> None:
+    own = apply_fn.axis if isinstance(apply_fn, ApplyWithState) else None
+    if axis is not None and own != axis and jax.tree.leaves(model_state):
+        why = "its statistics would be those of each device's share of the batch"
+        fix = f"pass axis={axis!r} to functional_with_state or with_state"
+        raise UsageError(f"apply_fn over the axis {axis!r}", why, fix=fix)
