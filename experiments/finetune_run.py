@@ -10,14 +10,7 @@ from flax import nnx
 
 from experiments import common
 from experiments.finetune_flags import WHY, FinetuneConfig
-from experiments.stages_flag import (
-    Adam,
-    blocks_of,
-    one_stage,
-    parse_stages,
-    several_stages,
-    trained_blocks,
-)
+from experiments.stages_flag import blocks_of, parse_stages, trained_blocks
 from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.frozen.features import Features, FrozenPart, frozen_features, saving
@@ -29,7 +22,8 @@ from mnistjax.models.summary import LayerRow
 from mnistjax.models.summary_finetuned import summarise_finetuned
 from mnistjax.models.vgg16 import map_shape
 from mnistjax.report.activations import activations_figure
-from mnistjax.runs.log import by_accuracy, by_loss
+from mnistjax.runs.best import by_accuracy, by_loss
+from mnistjax.runs.finetune_stages import Adam, one_stage, several_stages
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
 from mnistjax.runs.train_run import Trained, train_run
