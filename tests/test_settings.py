@@ -99,6 +99,10 @@ def test_runs_from_before_it_was_written_down_began_when_their_name_says(tmp_pat
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
     assert newest_run(tmp_path, "scratch").name == "scratch-20260301-120000"
+    older = tmp_path / "scratch-20260201-120000"
+    before = began(older)
+    write_config(older, {"seed": Setting(0)})  # resumed: from now on it is written down
+    assert json.loads((older / "config.json").read_text())["began"] == before
     other = tmp_path / "scratch-mine"
     other.mkdir()
     (other / "config.json").write_text("{}")
