@@ -1,1 +1,1 @@
-"""State, step, loop, checkpoints: pure functions made by keyword-only factories."""
+"""State, step, loop, evaluation: pure functions made by keyword-only factories."""
