@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from benchmarks.jobs import JOBS
+from benchmarks.registry import JOBS
 from mnistjax import cli
 from mnistjax.errors import UsageError
 

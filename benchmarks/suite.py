@@ -12,7 +12,7 @@ import tyro
 
 from benchmarks import ROOT
 from benchmarks.harness.job import BenchmarkConfig
-from benchmarks.jobs import JOBS
+from benchmarks.registry import JOBS
 from benchmarks.tables import screen
 from mnistjax.cli import Config
 from mnistjax.errors import UsageError

@@ -33,5 +33,5 @@ class Net(nnx.Module):
         return self.dense(x.reshape(len(x), -1))
 
 
-run = mj.train(Net(nnx.Rngs(0)), data, "runs/own-data", epochs=10, batch_size=64)
+run = mj.train(Net(nnx.Rngs(0)), data, "runs/own-data", epochs=20, batch_size=64)
 print(f"{run.summary['test_accuracy']:.1%} right; look at {run.report}")

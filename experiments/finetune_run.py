@@ -1,7 +1,7 @@
 """From the flags of fine-tuning to a fine-tuned VGG16 and its report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,8 @@ import numpy as np
 from flax import nnx
 
 from experiments import common
-from experiments.finetune import WHY
-from experiments.stages_flag import (
-    Adam,
-    blocks_of,
-    one_stage,
-    parse_stages,
-    several_stages,
-    trained_blocks,
-)
+from experiments.finetune_flags import WHY, FinetuneConfig
+from experiments.stages_flag import blocks_of, parse_stages, trained_blocks
 from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.frozen.features import Features, FrozenPart, frozen_features, saving
@@ -29,17 +22,15 @@ from mnistjax.models.summary import LayerRow
 from mnistjax.models.summary_finetuned import summarise_finetuned
 from mnistjax.models.vgg16 import map_shape
 from mnistjax.report.activations import activations_figure
-from mnistjax.runs.log import by_accuracy, by_loss
+from mnistjax.runs.best import by_accuracy, by_loss
+from mnistjax.runs.finetune_stages import Adam, one_stage, several_stages
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
 from mnistjax.runs.train_run import Trained, train_run
 from mnistjax.weights.source import SOURCES, Weights, load_weights
 
-if TYPE_CHECKING:
-    from experiments.finetune import FinetuneConfig
 
-
-def finetune(config: "FinetuneConfig", directory: Path) -> int:
+def finetune(config: FinetuneConfig, directory: Path) -> int:
     """The whole run; the exit code is 0."""
     recipe = config.recipe
     trained = trained_blocks(config.trained_names, recipe.cut)
@@ -102,7 +93,7 @@ def finetune(config: "FinetuneConfig", directory: Path) -> int:
 
 
 def features_of(
-    config: "FinetuneConfig", weights: Weights, frozen: list[str], splits: list[Split]
+    config: FinetuneConfig, weights: Weights, frozen: list[str], splits: list[Split]
 ) -> Features:
     """What the frozen blocks make of `splits`, cached if the flags allow it."""
     part = FrozenPart(
@@ -120,7 +111,7 @@ def features_of(
     return got
 
 
-def make_stages(config: "FinetuneConfig", params: Params, *, count: int) -> list[Stage]:
+def make_stages(config: FinetuneConfig, params: Params, *, count: int) -> list[Stage]:
     """The stages that the flags ask for."""
     steps, recipe = steps_per_epoch(count, config.batch_size), config.recipe
     adam = Adam(config.learning_rate, recipe.weight_decay, recipe.cosine)
@@ -132,7 +123,7 @@ def make_stages(config: "FinetuneConfig", params: Params, *, count: int) -> list
 
 
 def about_run(
-    config: "FinetuneConfig",
+    config: FinetuneConfig,
     data: Dataset,
     weights: Weights,
     got: Features,

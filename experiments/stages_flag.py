@@ -1,21 +1,9 @@
-"""`--unfreeze` and `--stages`: what trains when and at which rate, from flags to optimisers.
+"""`--unfreeze` and `--stages`: what trains when and at which rate. Nothing here imports jax."""
 
-Nothing imports jax before an optimiser is asked for: wrong flags are answered at once.
-"""
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mnistjax.errors import UsageError
 from mnistjax.models.vgg16_table import BLOCKS
-
-if TYPE_CHECKING:
-    import optax
-
-    from mnistjax.models.functional import Params
-    from mnistjax.runs.plan import Stage
-
-HEAD = "head/dense*"
 
 
 class Part(NamedTuple):
@@ -78,60 +66,3 @@ def trained_blocks(names: list[str], cut: str) -> list[str]:
     """
     blocks = blocks_of(cut)
     return blocks[min((blocks.index(name) for name in names), default=len(blocks)) :]
-
-
-class Adam(NamedTuple):
-    """How the optimiser of every group is made: its rate, its decay, and whether the rate falls."""
-
-    rate: float
-    weight_decay: float
-    cosine: bool
-
-    def over(self, steps: int, *, after: int = 0) -> "optax.GradientTransformation":
-        """AdamW for `steps` steps, `after` so many that the same parameters trained before."""
-        import jax.numpy as jnp
-        import optax
-
-        fall = optax.cosine_decay_schedule(self.rate, steps)
-        rate = (lambda count: fall(jnp.maximum(count - after, 0))) if self.cosine else self.rate
-        return optax.adamw(rate, weight_decay=self.weight_decay)
-
-
-def one_stage(
-    params: "Params", unfrozen: Sequence[str], adam: Adam, *, epochs: int, steps: int
-) -> "list[Stage]":
-    """The head and the `unfrozen` blocks from the first step on, all at one rate."""
-    import optax
-
-    from mnistjax.runs.plan import Stage
-    from mnistjax.training.freeze import freeze_mask
-
-    trainable = [HEAD, *(f"backbone/{block}_*" for block in unfrozen)]
-    frozen = freeze_mask(params, trainable=trainable)
-    tx = optax.selective_transform(adam.over(epochs * steps), freeze_mask=frozen)
-    return [Stage(epochs, tx, frozen)]
-
-
-def several_stages(
-    params: "Params", parts: Sequence[Part], adam: Adam, *, steps: int
-) -> "list[Stage]":
-    """A stage per part; what an earlier stage trained goes on, each rate falls within its stage."""
-    from mnistjax.runs.plan import Stage
-    from mnistjax.training.groups import group_by_path
-
-    stages, begun, until = [], {}, 0
-    for i, part in enumerate(parts):
-        first, until = until, until + part.epochs
-        begun[part.name] = first
-        groups: dict[str, optax.GradientTransformation | None] = {}
-        for j, other in enumerate(parts):
-            pattern = HEAD if other.name == "head" else f"backbone/{other.name}_*"
-            own = adam._replace(rate=other.rate or adam.rate)
-            # Of a group's own steps, those of earlier stages have passed.
-            groups[pattern] = (
-                own.over(part.epochs * steps, after=(first - begun[other.name]) * steps)
-                if j <= i
-                else None
-            )
-        stages.append(Stage(until, *group_by_path(params, groups | {"*": None})))
-    return stages

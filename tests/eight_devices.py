@@ -10,17 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from stateful_models import nnx_model, split
 
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
+from mnistjax.models.functional import with_state
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.freeze import freeze_mask
+from mnistjax.training.metrics import Metrics
 from mnistjax.training.parallel import AXIS, by_rows, data_mesh, over_pmap, replicate
+from mnistjax.training.randomness import step_key
 from mnistjax.training.state import init_state
 from mnistjax.training.step import make_step, make_train_step
 
@@ -197,3 +201,52 @@ def test_a_run_whose_batch_does_not_divide_is_refused_at_once(tmp_path, capsys):
     assert cli.run(ScratchConfig, main, argv) == 2
     assert "--batch-size 100: does not divide by 8 devices" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def with_batch(count):
+    images, labels = split(count)
+    return Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(count, bool))
+
+
+def steps_with_state(step, model, counts=(32, 32)):
+    state = jax.tree.map(jnp.copy, init_state(model.params, TX, model.model_state))
+    metrics = Metrics.zero()
+    for count in counts:
+        state, metrics = step(state, with_batch(count))
+    return state, metrics.on_host()
+
+
+def test_statistics_and_dropout_over_a_mesh_are_those_of_the_whole_batch():
+    model, counts = nnx_model(), (32, 32, 13)  # the last does not divide: an epoch's rest
+    one = make_train_step(apply_fn=model.apply_fn, tx=TX, seed=3)
+    eight = make_train_step(apply_fn=model.apply_fn, tx=TX, seed=3, mesh=data_mesh())
+    (wanted, wanted_metrics), (got, metrics) = (
+        steps_with_state(step, model, counts) for step in (one, eight)
+    )
+    assert_same(metrics, wanted_metrics)
+    assert_same((got.params, got.model_state), (wanted.params, wanted.model_state))
+    assert all(len(leaf.addressable_shards) == 8 for leaf in jax.tree.leaves(got))
+
+
+def test_statistics_by_pmap_are_those_of_the_whole_batch_once_the_model_takes_them_over_the_axis():
+    model = nnx_model(rate=0.0)  # each device draws masks of its own
+    axis = nnx_model(rate=0.0, axis=AXIS)
+    by_pmap = over_pmap(make_step(apply_fn=axis.apply_fn, tx=TX, axis=AXIS))
+    one = make_train_step(apply_fn=model.apply_fn, tx=TX)
+    (wanted, _), (got, _) = (steps_with_state(step, model) for step in (one, by_pmap))
+    assert_same((got.params, got.model_state), (wanted.params, wanted.model_state))
+
+
+def test_each_device_of_pmap_draws_masks_of_its_own():
+    @with_state
+    def noise(params, model_state, images, key):
+        return jax.random.normal(key, (len(images), 3)) * params["scale"], model_state
+
+    images, _, mask = with_batch(8)
+    batch = Batch(images, jnp.zeros(8, jnp.int32), mask)  # a row for each device
+    step = over_pmap(make_step(apply_fn=noise, tx=TX, axis=AXIS))
+    _, metrics = step(init_state({"scale": jnp.ones((1, 1))}, TX), batch)
+    keys = [jax.random.fold_in(step_key(0, 0), device) for device in range(8)]
+    logits = jnp.concatenate([jax.random.normal(key, (1, 3)) for key in keys])
+    wanted = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).sum()
+    assert metrics.on_host().loss_sum == pytest.approx(float(wanted), rel=1e-5)

@@ -15,10 +15,10 @@ CLASSES, MOMENTUM, RATE, EPSILON = 3, 0.9, 0.25, 1e-5
 
 
 class NNXNet(nnx.Module):
-    def __init__(self, rngs: nnx.Rngs) -> None:
+    def __init__(self, rngs: nnx.Rngs, rate: float = RATE) -> None:
         self.dense1 = nnx.Linear(16, 8, use_bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(8, momentum=MOMENTUM, epsilon=EPSILON, rngs=rngs)
-        self.drop = nnx.Dropout(RATE, rngs=rngs)
+        self.drop = nnx.Dropout(rate, rngs=rngs)
         self.dense2 = nnx.Linear(8, CLASSES, rngs=rngs)
 
     def __call__(self, images):
@@ -35,8 +35,8 @@ class LinenNet(nn.Module):
         return nn.Dense(CLASSES)(x)
 
 
-def nnx_model(**options) -> Functional:
-    return functional_with_state(NNXNet(nnx.Rngs(0)), **options)
+def nnx_model(*, rate: float = RATE, axis: str | None = None) -> Functional:
+    return functional_with_state(NNXNet(nnx.Rngs(0), rate), axis=axis)
 
 
 def linen_model() -> Functional:

@@ -16,7 +16,8 @@ from benchmarks.harness.cells import Cell, run_cell
 from benchmarks.harness.environment import environment
 from benchmarks.harness.job import BenchmarkConfig
 from benchmarks.harness.same import same_losses
-from benchmarks.jobs import JOBS, time_to_accuracy, tpu_aot, vgg16
+from benchmarks.jobs import time_to_accuracy, tpu_aot, vgg16
+from benchmarks.registry import JOBS
 from benchmarks.tables import files
 from benchmarks.tables.rows import median_of
 from mnistjax import cli

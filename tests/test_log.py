@@ -6,7 +6,8 @@ import pytest
 
 from mnistjax.errors import StorageError, UsageError
 from mnistjax.runs import log as log_module
-from mnistjax.runs.log import MetricsLog, best_epoch, by_accuracy, read_rows
+from mnistjax.runs.best import best_epoch, by_accuracy
+from mnistjax.runs.log import MetricsLog, read_rows
 from mnistjax.training.loop import EpochEnd, StepEnd
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState

@@ -1,13 +1,21 @@
 import re
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def test_the_example_runs_and_prints_what_readme_says(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=["a run", "a loop"])
+def test_the_examples_run_and_print_what_readme_says(
+    example, tmp_path, monkeypatch, capsys, without_pictures
+):
     assert len(example.strip().splitlines()) <= 25
-    exec(compile(example, "README.md", "exec"), {})
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
     out = capsys.readouterr().out
     assert re.search(r"^test accuracy 0\.9\d+", out, re.MULTILINE)
 

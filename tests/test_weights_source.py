@@ -205,6 +205,7 @@ def test_inspect_goes_as_deep_as_the_file(file, capsys):
         ("convert x.safetensors", 2, "would overwrite its source"),
         ("inspect nowhere.h5", 4, "no such file"),
         ("convert x.h5", 4, "Fix: pass --cut block3"),
+        ("inspect imagnet", 2, "error: SRC imagnet: not one of auto, imagenet"),
         ("convert x.h5 --cut block3 --output x.h5/y.safetensors", 5, "x.h5"),
     ],
 )

@@ -59,7 +59,7 @@ def collect(
         path = Path(directory) / "problem.npz"
         problem(path)
         status.update(f"{title}: peaks of this machine")
-        peaks = run_cell(Cell("peaks", "peaks"), path, threads=config.threads)
+        peaks = run_cell(Cell("peaks", "this_machine"), path, threads=config.threads)
         turns = run_rounds(cells, path, threads=config.threads, rounds=config.rounds)
         for number, cell, said in turns:
             facts[cell.name].append(said)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT
-from benchmarks.jobs import JOBS
+from benchmarks.registry import JOBS
 from mnistjax.errors import DataError
 
 RESULTS = ROOT / "benchmarks" / "results"

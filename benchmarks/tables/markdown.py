@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.jobs import JOBS
+from benchmarks.registry import JOBS
 from benchmarks.tables.rows import STATUSES, Group, Rows, groups, is_ours, median_of, number
 from mnistjax.platforms import PLATFORMS
 

@@ -44,11 +44,13 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
     """
     graphdef, state = nnx.split(model)
 
-    def outputs(images: jax.Array):  # the model is merged inside: capturing writes on it
+    def outputs(state: Any, images: jax.Array):  # merged inside: capturing writes on the model
         model = nnx.merge(graphdef, state)
+        model.eval()  # of one image there are no batch statistics
         return nnx.capture(model, nnx.Intermediate, method_outputs=nnx.Intermediate)(images)[1]
 
-    shapes = jax.eval_shape(outputs, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes = jax.eval_shape(outputs, nnx.to_pure_dict(state), images)
     rows = []
     for path, module in nnx.iter_modules(model):
         own = {k: v[...] for k, v in vars(module).items() if isinstance(v, nnx.Param)}

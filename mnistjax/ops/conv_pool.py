@@ -65,20 +65,18 @@ def conv_pool(
 
 
 def _apart(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:
-    y = conv2d(x, kernel, padding="VALID")
-    if pool == "max":  # ReLU keeps order: after pooling it has a quarter of the work
-        return jax.nn.relu(max_pool(y) + bias)
-    return avg_pool(jax.nn.relu(y + bias))
+    return _POOLINGS[pool].apart(conv2d(x, kernel, padding="VALID"), bias)
 
 
 class _Pooling(NamedTuple):
     """Four places to one: `forward(places, bias) -> (value, code)`, one byte of code each;
     `backward(g, code, place)` is what place 0..3 gets of the gradient g, `total(g, code)` what
-    the four get together."""
+    the four get together. `apart(map, bias)`: the same where XLA's own operations do it."""
 
     forward: Callable[[list[Array], Array], tuple[Array, Array]]
     backward: Callable[[Array, Array, Array | int], Array]
     total: Callable[[Array, Array], Array]
+    apart: Callable[[Array, Array], Array]
 
 
 def _max_forward(places: list[Array], bias: Array) -> tuple[Array, Array]:
@@ -89,6 +87,10 @@ def _max_forward(places: list[Array], bias: Array) -> tuple[Array, Array]:
 
 def _max_total(g: Array, code: Array) -> Array:
     return jnp.where(code < 4, g, 0)
+
+
+def _max_apart(y: Array, bias: Array) -> Array:
+    return jax.nn.relu(max_pool(y) + bias)  # ReLU keeps order: a quarter of the work
 
 
 def _avg_forward(places: list[Array], bias: Array) -> tuple[Array, Array]:
@@ -106,9 +108,13 @@ def _avg_total(g: Array, code: Array) -> Array:
     return g * 0.25 * lax.population_count(code).astype(g.dtype)
 
 
+def _avg_apart(y: Array, bias: Array) -> Array:
+    return avg_pool(jax.nn.relu(y + bias))
+
+
 _POOLINGS: dict[Pool, _Pooling] = {
-    "max": _Pooling(_max_forward, to_place, _max_total),
-    "avg": _Pooling(_avg_forward, _avg_backward, _avg_total),
+    "max": _Pooling(_max_forward, to_place, _max_total, _max_apart),
+    "avg": _Pooling(_avg_forward, _avg_backward, _avg_total, _avg_apart),
 }
 
 

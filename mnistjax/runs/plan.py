@@ -10,7 +10,7 @@ from jaxtyping import Array
 from mnistjax.data.batches import Batch, steps_per_epoch, to_unit
 from mnistjax.data.dataset import Split
 from mnistjax.models.functional import ApplyFn, ModelState, Params
-from mnistjax.runs.log import by_loss
+from mnistjax.runs.best import by_loss
 from mnistjax.training.freeze import Mask
 from mnistjax.training.state import TrainState, init_state
 

@@ -7,8 +7,9 @@ from dataclasses import astuple
 from typing import Any, NamedTuple
 
 from mnistjax.report.console import TrainingDisplay
+from mnistjax.runs.best import best_epoch
 from mnistjax.runs.checkpoint import Checkpoints
-from mnistjax.runs.log import MetricsLog, best_epoch
+from mnistjax.runs.log import MetricsLog
 from mnistjax.runs.plan import Plan
 from mnistjax.training.loop import EpochEnd, Event, Interrupted, StepEnd
 from mnistjax.training.metrics import Metrics
@@ -27,7 +28,7 @@ class SoFar(NamedTuple):
         return bool(self.metrics.count)
 
 
-def so_far(extra: dict[str, Any]) -> SoFar:
+def read_so_far(extra: dict[str, Any]) -> SoFar:
     """What a checkpoint's `extra` says of its epoch; nothing at an epoch's end."""
     if "so_far" not in extra:
         return SoFar(Metrics.zero(), 0.0)

@@ -12,7 +12,7 @@ import jax
 from mnistjax.cli import MAY_CHANGE, Before, MayChange  # noqa: F401
 from mnistjax.errors import StorageError, warn
 from mnistjax.files import versions, write_json
-from mnistjax.runs.directory import CONFIG, read_config
+from mnistjax.runs.directory import CONFIG, began, read_config
 
 
 class Setting(NamedTuple):
@@ -60,9 +60,9 @@ def _plain(value: Any) -> Any:
 def write_config(directory: Path, settings: Settings) -> None:
     """Write `config.json`; a run that is there keeps the time it began."""
     path = directory / CONFIG
-    began = read_config(directory).get("began") if path.exists() else time.time()
+    start = began(directory) if path.exists() else time.time()
     values = {name: setting.value for name, setting in settings.items()}
-    write_json(path, values | {"began": began, "made_with": made_with()})
+    write_json(path, values | {"began": start, "made_with": made_with()})
 
 
 def made_with() -> dict[str, Any]:

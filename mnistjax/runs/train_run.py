@@ -12,13 +12,14 @@ from mnistjax.data.batches import Batch
 from mnistjax.errors import Stopped
 from mnistjax.models.functional import ModelState, Params
 from mnistjax.report.console import TrainingDisplay, console
+from mnistjax.runs.best import best_epoch
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.claim import claim_directory, refuse_lost_checkpoints
 from mnistjax.runs.diverged import explained
-from mnistjax.runs.log import MetricsLog, best_epoch
+from mnistjax.runs.log import MetricsLog
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.plan import Plan, Stage
-from mnistjax.runs.record import Recorder, SoFar, so_far
+from mnistjax.runs.record import Recorder, SoFar, read_so_far
 from mnistjax.runs.settings import Settings, write_config
 from mnistjax.runs.signals import StopSignals
 from mnistjax.training.compile import compile_for
@@ -101,7 +102,7 @@ def _start(plan: Plan, checkpoints: Checkpoints, directory: Path, mesh: Mesh | N
     step = saved.step if saved else 0
     state = replicate(saved.state if saved else plan.begin(), mesh)
     checkpoints.check_room(state)
-    return Start(plan.stage_that_made(step), state, so_far(saved.extra if saved else {}), step)
+    return Start(plan.stage_that_made(step), state, read_so_far(saved.extra if saved else {}), step)
 
 
 def _eval_step(plan: Plan, mesh: Mesh | None) -> EvalStep:

@@ -1,1 +1,1 @@
-"""State, step, loop, evaluation: pure functions made by keyword-only factories."""
+"""State, step, loop, evaluation: arrays and pure functions, made by keyword-only factories."""

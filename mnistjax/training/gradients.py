@@ -28,7 +28,7 @@ class Objective(NamedTuple):
     label_smoothing: float
 
 
-Sums = tuple[Params, Metrics, ModelState]
+GradientSums = tuple[Params, Metrics, ModelState]
 """Gradients and metrics as sums over the examples, and the state after them."""
 
 
@@ -59,7 +59,7 @@ def gradient_sums(
     *,
     micro_batch: int | None,
     platform: str | None,
-) -> Sums:
+) -> GradientSums:
     """Of a model whose examples do not depend on each other, in portions that suit the platform."""
     trainable = trainable_part(state.params, objective.frozen)
     grad_fn = jax.grad(partial(loss_fn, objective), has_aux=True)
@@ -81,7 +81,7 @@ def gradient_sums_with_state(
     micro_batch: int | None,
     seed: int,
     axis: str | None,
-) -> Sums:
+) -> GradientSums:
     """Of a model with state (`with_state`): of the whole batch at once, unless told otherwise.
 
     Raises `UsageError` for statistics that would be those of each device's share of the batch.

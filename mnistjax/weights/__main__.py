@@ -52,6 +52,8 @@ class Inspect:
 class WeightsConfig(cli.Config):
     """VGG16's weights: look into them, or convert them to safetensors."""
 
+    flag_of = {"source": "SRC", "path": "--output"}
+
     command: tyro.conf.OmitArgPrefixes[tyro.conf.OmitSubcommandPrefixes[Convert | Inspect]]
 
     def validate(self) -> None:
