@@ -134,6 +134,19 @@ def test_arrays_are_compared_with_what_training_had(tmp_path, monkeypatch):
         saves.restore(3, like=like())
 
 
+def test_without_a_state_like_it_the_same_is_compared(tmp_path, monkeypatch):
+    saves = three_steps(tmp_path)
+    params, model_state = saves.model(3)
+    assert params_sha256(params) == params_sha256(make_state(3).params) and model_state == ()
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot.ocp, "load", lambda *_: make_state(7)._asdict())
+        with pytest.raises(StorageError, match="params/a/w is not what was saved"):
+            saves.model(3)
+    (tmp_path / "3" / "state" / "_METADATA").unlink()
+    with pytest.raises(StorageError, match="state/_METADATA is not what was saved"):
+        saves.model(3)
+
+
 def test_a_damaged_one_does_not_count_as_kept(tmp_path):
     three_steps(tmp_path)
     damage(tmp_path, 3)

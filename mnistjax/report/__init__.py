@@ -1,1 +1,1 @@
-"""What a person looks at: progress, figures, report.html, summary.json."""
+"""What a person looks at: progress, figures, report.html."""

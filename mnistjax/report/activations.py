@@ -14,8 +14,8 @@ CHANNELS = 4
 def activations_figure(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
     """A row for each image: the image, then the strongest channels of every block's map.
 
-    `images` are uint8 [n, height, width, channels], n at least 2; `maps` (`frozen.maps_of_blocks`)
-    are float [n, height, width, channels], by the block's name. Brighter is more active.
+    `images` are uint8 [n, height, width, channels], n at least 2; `maps` are float of the same
+    layout, by the block's name (`frozen.forward.maps_of_blocks`). Brighter is more active.
     """
     gray = images.shape[-1] == 1
     pictures = {"": mosaic(images[..., 0] if gray else images / 255, 1)}
