@@ -58,9 +58,7 @@ class files_of_at_most:
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
 
 
-def test_a_full_disk_is_an_error_with_a_hint_and_the_last_step_is_whole(
-    tmp_path, capfd, caplog
-):
+def test_a_full_disk_is_an_error_with_a_hint_and_the_last_step_is_whole(tmp_path, capfd, caplog):
     noise = jax.random.normal(jax.random.key(0), (500, 500))
     state = init_state({"w": noise}, optax.sgd(0.1))
     with Checkpoints(tmp_path) as saves:

@@ -14,7 +14,6 @@ from mnistjax.runs.lock import hold
 HOLDER = """
 import sys
 from pathlib import Path
-from mnistjax.runs import claim
 from mnistjax.runs.lock import hold
 hold(Path(sys.argv[1]))
 print("held", flush=True)

@@ -11,10 +11,11 @@ import pytest
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
 from mnistjax.training.batch_size import check_divides
+from mnistjax.training.freeze import freeze_mask
 from mnistjax.training.micro_batch import micro_batch_size
 from mnistjax.training.parallel import data_mesh
 from mnistjax.training.state import init_state
-from mnistjax.training.step import make_train_step
+from mnistjax.training.step import make_step, make_train_step
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,3 +69,24 @@ def test_portions_are_those_of_the_platform_compiled_for():
     assert micro_batch_size((128, 28, 28, 1), "tpu") is None
     assert micro_batch_size((128, 28, 28, 1), "cpu", parameters=225_034) == 24
     assert micro_batch_size((128, 28, 28, 1), "cpu", parameters=14_714_688) == 293
+
+
+@pytest.mark.parametrize(
+    ("trainable", "platform", "portions"),
+    [("w", "cpu", [6]), ("*", "cpu", [4]), ("w", "tpu", [])],
+)
+def test_a_step_has_the_portions_of_what_trains_and_of_its_platform(trainable, platform, portions):
+    params = {"w": jnp.zeros((28 * 28, 10)), "more": jnp.zeros(2**21)}
+    mask = freeze_mask(params, trainable=[trainable])
+    tx = optax.selective_transform(optax.sgd(0.1), freeze_mask=mask)
+    step = make_step(
+        apply_fn=lambda params, images: images.reshape(len(images), -1) @ params["w"],
+        tx=tx,
+        frozen=mask,
+        platform=platform,
+    )
+    images = jnp.zeros((128, 28, 28, 1), jnp.uint8)
+    batch = Batch(images, jnp.zeros(128, jnp.int32), jnp.ones(128, bool))
+    equations = jax.make_jaxpr(step)(init_state(params, tx), batch).eqns
+    scans = [equation.params for equation in equations if equation.primitive is jax.lax.scan_p]
+    assert [scan["length"] for scan in scans] == portions
