@@ -20,6 +20,7 @@ from .runs.options import RunOptions as RunOptions
 from .runs.plan import Plan as Plan
 from .runs.plan import Stage as Stage
 from .runs.run import Run as Run
+from .runs.settings import Setting as Setting
 from .runs.train import train as train
 from .runs.train_run import train_run as train_run
 from .training.evaluate import evaluate as evaluate

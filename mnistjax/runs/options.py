@@ -22,8 +22,8 @@ class RunOptions:
     """Write TensorBoard events too."""
     quiet: bool = False
     """Show nothing."""
-    again: str = "train again with RunOptions(resume=True)"
-    """How to go on, for the message of an interruption."""
+    again: str = "the same call with RunOptions(resume=True)"
+    """What goes on with it, for the message of an interruption."""
 
     def __post_init__(self) -> None:
         if self.keep < 2:

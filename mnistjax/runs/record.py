@@ -71,6 +71,10 @@ class Recorder:
                 break
         return state
 
+    def tell(self, line: str) -> None:
+        """A line for who looks on."""
+        self._display.tell(line)
+
     def _patience_is_over(self) -> bool:
         epochs, patience = self._log.epochs, self._plan.early_stopping
         if patience is None:

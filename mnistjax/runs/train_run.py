@@ -1,6 +1,5 @@
 """From a plan to trained parameters in a run directory that survives being stopped anywhere."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,15 +54,20 @@ class Start(NamedTuple):
 
 
 def train_run(
-    plan: Plan, directory: Path, *, settings: Settings, options: RunOptions | None = None
+    plan: Plan,
+    directory: Path,
+    *,
+    settings: Settings | None = None,
+    options: RunOptions | None = None,
 ) -> Trained:
     """Carry out `plan` in `directory`, saving every epoch, or go on with the run that is there.
 
-    A resumed run continues in the stage and at the step where it stopped, to the same bits. The
+    A resumed run continues in the stage and at the step where it stopped, to the same bits;
+    `settings` go into its `config.json`, and have to be those it was made with (`Setting`). The
     first SIGINT or SIGTERM lets the work in hand end, saves it once and raises `Stopped`. Raises
     `StorageError` for a directory that cannot be used and `NumericalError` where numbers are lost.
     """
-    options = options or RunOptions()
+    settings, options = settings or {}, options or RunOptions()
     claim_directory(directory, settings, resume=options.resume)
     mesh = mesh_if_several()
     eval_step = _eval_step(plan, mesh)
@@ -82,8 +86,7 @@ def train_run(
         )
         with log, StopSignals() as stop, display, explained(settings, checkpoints):
             recorder = Recorder(plan, checkpoints, log, display)
-            tell = (lambda line: None) if options.quiet else display.tell
-            seconds = _through_stages(plan, start, eval_step, recorder, stop, mesh, tell)
+            seconds = _through_stages(plan, start, eval_step, recorder, stop, mesh)
         if stop.number is not None:
             what = f"step {checkpoints.steps[-1]} is saved"
             raise Stopped(stop.number, what, fix=f"{options.again} goes on")
@@ -123,7 +126,6 @@ def _through_stages(
     recorder: Recorder,
     stop: StopSignals,
     mesh: Mesh | None,
-    tell: Callable[[str], None],
 ) -> float:
     """Train from `start` to the end of the last stage, or to a stop; the seconds of compiling."""
     state, so_far, compile_seconds = start.state, start.so_far, 0.0
@@ -131,7 +133,7 @@ def _through_stages(
         if int(state.step) >= stage.until * plan.steps and not so_far.interrupted:
             continue  # done, and evaluated
         if number != start.stage:
-            state = replicate(_enter(stage, state, tell), mesh)
+            state = replicate(_enter(stage, state, recorder), mesh)
         step, seconds = _compile(plan, stage, state, mesh)
         compile_seconds += seconds
         events = fit(
@@ -152,12 +154,12 @@ def _through_stages(
     return compile_seconds
 
 
-def _enter(stage: Stage, state: TrainState, tell: Callable[[str], None]) -> TrainState:
+def _enter(stage: Stage, state: TrainState, recorder: Recorder) -> TrainState:
     """`state` for the next stage: optimiser states are kept, those of newly trained leaves new."""
     entered = retarget(state.opt_state, tx=stage.tx, params=state.params)
     if entered.fresh:
         names = sorted({name.rpartition("/")[0] for name in entered.fresh})
-        tell(f"now training too, optimiser state new: {', '.join(names)}")
+        recorder.tell(f"now training too, optimiser state new: {', '.join(names)}")
     return state._replace(opt_state=entered.opt_state)
 
 
