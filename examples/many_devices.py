@@ -18,10 +18,11 @@ from flax import nnx
 import mnistjax as mj
 
 data = mj.load_dataset("digits")
-run = mj.train(mj.CNN(rngs=nnx.Rngs(0)), data, "runs/four", epochs=4, batch_size=128)
+model = mj.Head(map_shape=(28, 28, 1), rngs=nnx.Rngs(0))  # two dense layers
+run = mj.train(model, data, "runs/four", epochs=4, batch_size=128)
 print(f"{run.summary['test_accuracy']:.1%} right, on {run.summary['device_count']} devices")
 
 try:
-    mj.train(mj.CNN(rngs=nnx.Rngs(0)), data, "runs/odd", batch_size=50)
+    mj.train(model, data, "runs/odd", batch_size=50)
 except mj.MnistjaxError as error:
     print(error)

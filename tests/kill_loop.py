@@ -1,4 +1,4 @@
-"""Kill a tiny run with SIGKILL, resume it, and again, until it ends: `kill_loop.py KILLS SEED`.
+"""Kill a tiny run, resume it, and again, until it ends: `kill_loop.py KILLS SEED MODEL`.
 
 Half of the kills come at a random moment, half just before or after a random one of the calls
 that make or remove a file. Prints, as JSON, what test_kills.py asserts. The parent imports JAX
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from stateful_models import linen_model, nnx_model
 
 from mnistjax.data.dataset import Split
 from mnistjax.files import params_sha256
@@ -44,7 +45,7 @@ def apply_fn(params, images):
     return jax.nn.relu(maps).reshape(len(images), -1) @ params["dense"]
 
 
-def train(directory: Path, *, epochs: int) -> str:
+def train(directory: Path, *, epochs: int, model: str = "plain") -> str:
     """Start the run in `directory`, or go on with it; the digest of its result."""
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (2, IMAGES, 8, 8, 1)).astype(np.uint8)
@@ -53,9 +54,14 @@ def train(directory: Path, *, epochs: int) -> str:
         "conv": jnp.asarray(draw.normal(size=(3, 3, 1, 4)), jnp.float32),
         "dense": jnp.asarray(draw.normal(size=(36, 3)), jnp.float32),
     }
+    of, model_state = apply_fn, ()
+    if model != "plain":  # with BatchNorm and Dropout
+        images = images[:, :, :4, :4]
+        of, params, model_state = {"NNX": nnx_model, "Linen": linen_model}[model]()
     plan = Plan(
-        apply_fn=apply_fn,
+        apply_fn=of,
         params=params,
+        model_state=model_state,
         stages=[Stage(epochs, optax.adam(1e-3))],
         train=Split(images[0], labels[0]),
         validation=Split(images[1], labels[1]),
@@ -63,7 +69,8 @@ def train(directory: Path, *, epochs: int) -> str:
     )
     options = RunOptions(resume=(directory / CONFIG).is_file(), quiet=True)
     settings = {"epochs": Setting(epochs, may_change=True), "batch_size": Setting(BATCH)}
-    return params_sha256(train_run(plan, directory, settings=settings, options=options).params)
+    trained = train_run(plan, directory, settings=settings, options=options)
+    return params_sha256((trained.params, trained.model_state))
 
 
 def plant(number: int, *, after: bool) -> None:
@@ -88,14 +95,14 @@ def plant(number: int, *, after: bool) -> None:
         setattr(module, name, dying(getattr(module, name)))
 
 
-def child(directory: Path, epochs: int, planted: tuple[int, bool] | None) -> int:
+def child(directory: Path, epochs: int, model: str, planted: tuple[int, bool] | None) -> int:
     pid = os.fork()
     if pid:
         return pid
     try:
         if planted:
             plant(planted[0], after=planted[1])
-        (directory / "digest").write_text(train(directory, epochs=epochs))
+        (directory / "digest").write_text(train(directory, epochs=epochs, model=model))
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -124,7 +131,13 @@ def newest(directory: Path) -> int:
 
 
 def one_run(
-    directory: Path, *, epochs: int, kills: int, draw: random.Random, seconds_of_a_save: float = 0
+    directory: Path,
+    *,
+    epochs: int,
+    model: str,
+    kills: int,
+    draw: random.Random,
+    seconds_of_a_save: float = 0,
 ) -> dict[str, int]:
     """Train in `directory` through `kills` kills; how many there were, and of what kind."""
     seen = {"kills": 0, "planted": 0, "while_saving": 0}
@@ -135,7 +148,7 @@ def one_run(
         elif seen["kills"] < kills:
             kill_after = draw.uniform(0, 2 * seconds_of_a_save)
         saved = newest(directory)
-        pid = child(directory, epochs, planted)
+        pid = child(directory, epochs, model, planted)
         status = ended(pid, kill_after=kill_after, directory=directory)
         assert newest(directory) >= saved, "a saved checkpoint is gone"
         if not os.WIFSIGNALED(status):
@@ -153,7 +166,7 @@ def rows(directory: Path) -> list[dict]:
     ]
 
 
-def main(kills: int, seed: int) -> None:
+def main(kills: int, seed: int, model: str) -> None:
     epochs = 3 * kills  # more than so many kills let pass
     with tempfile.TemporaryDirectory() as place:
         whole, killed = Path(place) / "whole", Path(place) / "killed"
@@ -161,12 +174,13 @@ def main(kills: int, seed: int) -> None:
         jax.config.update("jax_compilation_cache_dir", f"{place}/programs")
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        one_run(whole, epochs=epochs, kills=0, draw=random.Random(0))
+        one_run(whole, epochs=epochs, model=model, kills=0, draw=random.Random(0))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 3600)
         times = sorted(path.stat().st_mtime for path in (whole / "checkpoints").iterdir())
         seen = one_run(
             killed,
             epochs=epochs,
+            model=model,
             kills=kills,
             draw=random.Random(seed),
             seconds_of_a_save=times[-1] - times[-2],
@@ -183,4 +197,4 @@ def main(kills: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

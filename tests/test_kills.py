@@ -9,15 +9,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def kill_loop(kills, seed):
-    command = [sys.executable, str(ROOT / "tests" / "kill_loop.py"), str(kills), str(seed)]
+def kill_loop(kills, seed, model="plain"):
+    command = [sys.executable, str(ROOT / "tests" / "kill_loop.py"), str(kills), str(seed), model]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     print(found)
     assert found["kills"] == kills
-    assert found["while_saving"] > 0 and found["planted"] > 0  # else nothing is proved
+    if model == "plain":
+        assert found["while_saving"] > 0 and found["planted"] > 0  # else nothing is proved
     assert found["same_bits"] and found["same_state"]
     assert found["same_rows"] and found["each_step_once"]
     assert "is damaged" not in done.stderr  # whatever was committed is whole
@@ -26,6 +27,12 @@ def kill_loop(kills, seed):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_killed_twenty_times_equals_one_never_killed():
     kill_loop(20, seed=0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("model", ["NNX", pytest.param("Linen", marks=pytest.mark.soak)])
+def test_with_batch_norm_and_dropout_too(model):
+    kill_loop(2, seed=1, model=model)
 
 
 @pytest.mark.soak

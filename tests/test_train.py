@@ -1,5 +1,6 @@
 """`mj.train` and `mj.Run`: a run for who has a model and a data set and nothing else."""
 
+import dataclasses
 import shutil
 from typing import Any
 
@@ -22,6 +23,7 @@ DATA = mj.Dataset(
     class_names=tuple("abc"),
     origin="made here",
 )
+OTHER_DATA = dataclasses.replace(DATA, test=split(20, seed=3))
 QUIET = mj.RunOptions(quiet=True)
 SHORT: Any = {"epochs": 2, "batch_size": 16, "tx": optax.adam(3e-2)}
 
@@ -95,6 +97,11 @@ REFUSED = {
         mj.MnistjaxError,
         r"seed 1 \(was 0\). Fix: pass `seed=0`",
     ),
+    "other data": (
+        {"data": OTHER_DATA, "options": mj.RunOptions(quiet=True, resume=True)},
+        mj.MnistjaxError,
+        "data is not what this run had",
+    ),
     "another model": (
         {"model": NNXNet(nnx.Rngs(7)), "options": mj.RunOptions(quiet=True, resume=True)},
         mj.MnistjaxError,
@@ -119,8 +126,9 @@ def test_refused(whole, tmp_path, given, error, says):
     if given["directory"] == "new":
         given["directory"] = tmp_path / "new"
     model, directory = given.pop("model"), given.pop("directory")
+    data = given.pop("data", DATA)
     with pytest.raises(error, match=says):
-        mj.train(model, DATA, directory, **SHORT | given)
+        mj.train(model, data, directory, **SHORT | given)
 
 
 def test_a_run_that_is_not_there_or_has_no_epoch_yet_is_told(tmp_path):

@@ -119,8 +119,10 @@ def test_a_batch_is_cut_only_if_asked_for_and_then_each_portion_is_a_batch_in_tu
     images, labels = on_device(TRAIN)
     batch = take_batch(images, labels, jnp.arange(10, dtype=jnp.int32))
     state = init_state(params, TX, model_state)
-    whole = make_step(apply_fn=apply_fn, tx=TX, seed=SEED)(state, batch)[0]
-    cut = make_step(apply_fn=apply_fn, tx=TX, seed=SEED, micro_batch=4)(state, batch)[0]
+    whole, cut = (
+        jax.jit(make_step(apply_fn=apply_fn, tx=TX, seed=SEED, micro_batch=size))(state, batch)[0]
+        for size in (None, 4)
+    )
     key, stats, grads = step_key(SEED, 0), model_state, []
     for number, (start, end) in enumerate([(0, 4), (4, 8), (8, 10)]):
 
@@ -130,12 +132,12 @@ def test_a_batch_is_cut_only_if_asked_for_and_then_each_portion_is_a_batch_in_tu
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels[rows])
             return losses.sum(), new
 
-        grad, stats = jax.grad(loss_fn, has_aux=True)(params)
+        grad, stats = jax.jit(jax.grad(loss_fn, has_aux=True))(params)
         grads.append(grad)
     mean = jax.tree.map(lambda *g: sum(g) / 10, *grads)
     assert_close(cut.model_state, stats)
     assert_close(cut.params, optax.apply_updates(params, TX.update(mean, state.opt_state)[0]))
-    _, once = written_out(params, model_state, batch.images.astype(jnp.float32) / 255, key)
+    _, once = jax.jit(written_out)(params, model_state, batch.images.astype(jnp.float32) / 255, key)
     assert_close(whole.model_state, once)
 
 
