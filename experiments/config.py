@@ -14,6 +14,7 @@ from mnistjax.data.load import DATASETS
 from mnistjax.errors import UsageError
 from mnistjax.platforms import PLATFORMS
 from mnistjax.runs.directory import check_directory, newest_run
+from mnistjax.runs.options import RunOptions
 
 DTYPES = ("float32", "bfloat16")
 
@@ -74,8 +75,7 @@ class RunConfig(Config):
             value = getattr(self, name)
             if value is not None and value < 1:
                 _refuse(name, value, "must be at least 1")
-        if self.keep < 2:
-            _refuse("keep", self.keep, "a damaged checkpoint needs one before it", "2")
+        RunOptions(keep=self.keep)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             _refuse("learning_rate", self.learning_rate, "must be a positive number", "0.001")
         if not 0 < self.validation < 1:

@@ -140,6 +140,7 @@ def test_a_run_that_is_not_there_or_has_no_epoch_yet_is_told(tmp_path):
         _ = run.best_params
     with pytest.raises(mj.MnistjaxError, match="no result yet"):
         _ = run.summary
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]  # looking changes nothing
 
 
 def test_damaged_parameters_are_told_not_returned(whole, tmp_path):

@@ -117,7 +117,8 @@ def cached_features(
                 padding = [(0, batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
                 file.append(np.asarray(compute(np.pad(rows, padding)))[: len(rows)])
                 done, now = start + len(rows), time.monotonic()
-                bar.show(done, words=f"{(done - found) / (now - begun):,.0f} images/s")
+                speed = (done - found) / max(now - begun, 1e-9)  # a coarse clock may stand still
+                bar.show(done, words=f"{speed:,.0f} images/s")
                 if now - committed > COMMIT_SECONDS:
                     file.commit()
                     committed = time.monotonic()

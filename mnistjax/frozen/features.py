@@ -59,8 +59,12 @@ def frozen_features(
     def through(batch: Batch) -> Batch:
         return batch._replace(images=compute(batch.images))
 
+    def uncached(**why: str) -> Features:
+        return Features([*splits], through, {"used": False} | why)
+
     if limit_bytes is None:
-        return Features([*splits], through, {"used": False})
+        return uncached()
+    shared = _shared_key(part)
     done, facts = [], {"used": True, "rows": 0, "computed": 0, "seconds": 0.0, "bytes": 0}
     with StopSignals() as stop:
         for split in splits:
@@ -68,7 +72,7 @@ def frozen_features(
                 got = cached_features(
                     compute,
                     split.images,
-                    key=_key(part, split),
+                    key=features_key(**shared, images=split.images_sha256()),
                     directory=cache_dir() / "features",
                     batch_size=min(BATCH, len(split.images)),
                     limit_bytes=limit_bytes,
@@ -76,12 +80,11 @@ def frozen_features(
                     should_stop=lambda: stop.requested,
                 )
             except StorageError as error:
-                why = f"{error.what}: {error.why}"
-                return Features([*splits], through, {"used": False, "why": why})
+                return uncached(why=f"{error.what}: {error.why}")
             if isinstance(got, TooLarge):
                 need, limit = (size / 2**30 for size in got)
                 why = f"features take {need:.1f} GiB, more than the cache's limit of {limit:g}"
-                return Features([*splits], through, {"used": False, "why": why})
+                return uncached(why=why)
             if stop.number is not None or isinstance(got, Unfinished):
                 rows = got.rows if isinstance(got, Unfinished) else len(got.features)
                 what = f"features of {rows:,} images are kept"
@@ -104,15 +107,15 @@ def _forward(part: FrozenPart) -> Callable[[Array | np.ndarray], Array]:
     return lambda images: jitted(constant, images)
 
 
-def _key(part: FrozenPart, split: Split) -> str:
-    """Of the weights' contents: random ones have no file whose digest could stand for them."""
+def _shared_key(part: FrozenPart) -> dict[str, Any]:
+    """What decides the features beside the images: the weights by their contents, since random
+    ones have no file whose digest could stand for them."""
     layers = {n: p for n, p in part.params.items() if n.partition("_")[0] in part.blocks}
     facts = {"weights": params_sha256(layers), "blocks": part.blocks, "size": part.image_size}
     facts |= {"batch": BATCH, "jax": jax.__version__, "device": jax.devices()[0].device_kind}
     if jax.local_device_count() > 1:  # smaller parts of a batch: other roundings
         facts |= {"devices": jax.local_device_count()}
-    facts |= {"preprocess": "bilinear, no antialias, BGR minus means", "dtype": part.dtype}
-    return features_key(**facts, images=split.images_sha256())
+    return facts | {"preprocess": "bilinear, no antialias, BGR minus means", "dtype": part.dtype}
 
 
 def _count(facts: dict[str, Any], got: FeatureCache) -> None:

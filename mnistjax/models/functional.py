@@ -50,6 +50,19 @@ def with_state(fn: Callable[..., Any], *, axis: str | None = None) -> ApplyWithS
     return ApplyWithState(fn, axis)
 
 
+def call(
+    apply_fn: ApplyFn, params: Params, model_state: ModelState, images: Array, key: Array | None
+) -> tuple[Array, ModelState]:
+    """Logits and the new state of either kind of `apply_fn`; without one, the state stays.
+
+    >>> call(lambda params, images: images @ params["w"], {"w": jnp.eye(1)}, (), jnp.ones((1, 1)), None)
+    (Array([[1.]], dtype=float32), ())
+    """  # noqa: E501
+    if isinstance(apply_fn, ApplyWithState):
+        return apply_fn(params, model_state, images, key)
+    return apply_fn(params, images), model_state
+
+
 class Functional(NamedTuple):
     """A model as a function and its arrays."""
 

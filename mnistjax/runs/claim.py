@@ -5,7 +5,7 @@ from pathlib import Path
 from mnistjax.errors import StorageError
 from mnistjax.runs.directory import CONFIG, check_directory
 from mnistjax.runs.lock import hold
-from mnistjax.runs.log import read_rows
+from mnistjax.runs.log import epoch_rows, read_rows
 from mnistjax.runs.settings import Settings, check_same_run, write_config
 
 
@@ -33,8 +33,7 @@ def refuse_lost_checkpoints(directory: Path) -> None:
 
     An epoch's row is written before its checkpoint, so a second row tells that the first was saved.
     """
-    rows = read_rows(directory / "metrics.jsonl")
-    epochs = sum(row["kind"] == "epoch" for row in rows)
+    epochs = len(epoch_rows(read_rows(directory / "metrics.jsonl")))
     if epochs > 1:
         why = f"has no checkpoint left, after {epochs} epochs"
         fix = "put checkpoints/ back from a copy, or start anew with another `directory`"

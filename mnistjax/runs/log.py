@@ -44,7 +44,7 @@ class MetricsLog:
     @property
     def epochs(self) -> list[dict[str, Any]]:
         """The epoch rows, in order."""
-        return [row for row in self.rows if row["kind"] == "epoch"]
+        return epoch_rows(self.rows)
 
     def add(self, event: StepEnd | EpochEnd, *, images_per_second: float) -> None:
         """Write the row of `event`; a kill of this process cannot take it back.
@@ -91,6 +91,11 @@ class MetricsLog:
             if file is not None:
                 with suppress(OSError):  # closing tries to write again
                     file.close()
+
+
+def epoch_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of whole epochs, in order."""
+    return [row for row in rows if row["kind"] == "epoch"]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -19,8 +19,8 @@ from mnistjax.training.state import TrainState
 class SoFar(NamedTuple):
     """The part of an epoch before an interruption: its metrics and seconds."""
 
-    metrics: Metrics
-    seconds: float
+    metrics: Metrics = Metrics.zero()
+    seconds: float = 0.0
 
     @property
     def interrupted(self) -> bool:
@@ -31,7 +31,7 @@ class SoFar(NamedTuple):
 def read_so_far(extra: dict[str, Any]) -> SoFar:
     """What a checkpoint's `extra` says of its epoch; nothing at an epoch's end."""
     if "so_far" not in extra:
-        return SoFar(Metrics.zero(), 0.0)
+        return SoFar()
     return SoFar(Metrics(*extra["so_far"]), extra["train_seconds"])
 
 

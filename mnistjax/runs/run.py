@@ -8,7 +8,7 @@ from mnistjax.errors import StorageError
 from mnistjax.models.functional import ModelState, Params
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.directory import CONFIG, read_config
-from mnistjax.runs.log import read_rows
+from mnistjax.runs.log import epoch_rows, read_rows
 
 
 class Run:
@@ -43,7 +43,7 @@ class Run:
     @property
     def epochs(self) -> list[dict[str, Any]]:
         """The rows of whole epochs."""
-        return [row for row in self.rows if row["kind"] == "epoch"]
+        return epoch_rows(self.rows)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -72,8 +72,9 @@ class Run:
     @property
     def best_model(self) -> tuple[Params, ModelState]:
         """`best_params`, and the model state that belongs to them: () for most models."""
-        checkpoints = Checkpoints(self.directory / "checkpoints")
-        if (step := checkpoints.best) is None:
+        place = self.directory / "checkpoints"
+        checkpoints = Checkpoints(place) if place.is_dir() else None  # which would make it
+        if checkpoints is None or (step := checkpoints.best) is None:
             fix = "train it for an epoch first"
             raise StorageError(str(self.directory), "has no whole epoch yet", fix=fix)
         return checkpoints.model(step)

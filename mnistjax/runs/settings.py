@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import jax
 
-from mnistjax.cli import MAY_CHANGE, Before, MayChange  # noqa: F401
+from mnistjax.cli import MAY_CHANGE, Before
 from mnistjax.errors import StorageError, warn
 from mnistjax.files import versions, write_json
 from mnistjax.runs.directory import CONFIG, began, read_config
@@ -34,6 +34,7 @@ Settings = Mapping[str, Setting]
 def settings_of(flags: Any) -> dict[str, Setting]:
     """Every field of a dataclass of flags; `cli.MayChange` and `cli.Before` say what it allows.
 
+    >>> from mnistjax.cli import MayChange
     >>> @dataclasses.dataclass
     ... class Flags:
     ...     seed: int = 0

@@ -148,7 +148,7 @@ def _through_stages(
             so_far=so_far,
             should_stop=lambda: stop.requested,
         )
-        state, so_far = recorder.follow(events, state), SoFar(Metrics.zero(), 0.0)
+        state, so_far = recorder.follow(events, state), SoFar()
         if recorder.finished or stop.requested:
             break
     return compile_seconds

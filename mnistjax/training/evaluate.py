@@ -9,7 +9,7 @@ from jaxtyping import Array, Float32
 
 from mnistjax.data.batches import Batch, file_order, on_device, take_batch, to_unit
 from mnistjax.data.dataset import Split
-from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params
+from mnistjax.models.functional import ApplyFn, ModelState, Params, call
 from mnistjax.training.finite import fetch
 from mnistjax.training.metrics import Metrics, metrics_of, widen
 from mnistjax.training.parallel import by_rows
@@ -31,11 +31,8 @@ def make_eval_step(
     """
 
     def forward(model: tuple[Params, ModelState], images: Array) -> Array:
-        params, model_state = model
-        images = preprocess(images)
-        if isinstance(apply_fn, ApplyWithState):
-            return widen(apply_fn(params, model_state, images)[0])
-        return widen(apply_fn(params, images))
+        logits, _ = call(apply_fn, *model, preprocess(images), None)
+        return widen(logits)
 
     shared = by_rows(forward, mesh=mesh)
 

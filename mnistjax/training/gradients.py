@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
-from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params
+from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params, call
 from mnistjax.training.freeze import Mask, merge, trainable_part
 from mnistjax.training.metrics import Metrics, metrics_of, widen
 from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches, sum_with_state
@@ -37,11 +37,8 @@ def loss_fn(
 ) -> tuple[Array, tuple[Metrics, ModelState]]:
     """The sum of the losses; metrics are without label smoothing."""
     params = merge(trainable, state.params, objective.frozen)
-    images, model_state = objective.preprocess(batch.images), state.model_state
-    if isinstance(objective.apply_fn, ApplyWithState):
-        logits, model_state = objective.apply_fn(params, model_state, images, key)
-    else:
-        logits = objective.apply_fn(params, images)
+    images = objective.preprocess(batch.images)
+    logits, model_state = call(objective.apply_fn, params, state.model_state, images, key)
     logits = widen(logits)
     metrics = metrics_of(logits, batch.labels, batch.mask)
     loss = jnp.asarray(metrics.loss_sum)

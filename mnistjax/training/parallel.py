@@ -59,8 +59,7 @@ def over_mesh(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
         check_divides(len(batch.labels), mesh.size)
         return shares(state, batch)
 
-    same = NamedSharding(mesh, EVERYWHERE)
-    return jax.jit(train_step, in_shardings=(same, None), out_shardings=same, donate_argnums=0)
+    return _jit_over(mesh, train_step)
 
 
 def over_mesh_as_one(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
@@ -76,6 +75,12 @@ def over_mesh_as_one(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
         layout = same if len(batch.labels) % mesh.size else rows
         return step(state, jax.lax.with_sharding_constraint(batch, layout))
 
+    return _jit_over(mesh, train_step)
+
+
+def _jit_over(mesh: Mesh, train_step: TrainStep) -> jax.stages.Wrapped:
+    """Jitted with the state on every device, and donated; where the batch lies is open."""
+    same = NamedSharding(mesh, EVERYWHERE)
     return jax.jit(train_step, in_shardings=(same, None), out_shardings=same, donate_argnums=0)
 
 
