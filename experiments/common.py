@@ -69,9 +69,11 @@ def chosen_train(config: RunConfig, data: Dataset) -> Split:
     return subset(data.train, size=config.train_size or len(data.train.labels), seed=config.seed)
 
 
-def split_off_validation(config: RunConfig, examples: Split) -> tuple[Split, Split]:
+def split_off_validation(config: RunConfig, examples: Split) -> tuple[Split, Split | None]:
     """(training, validation); raise `UsageError` if a batch is larger than what is left."""
-    train, validation = hold_out(examples, fraction=config.validation, seed=config.seed)
+    train, validation = examples, None
+    if config.validation:
+        train, validation = hold_out(examples, fraction=config.validation, seed=config.seed)
     check_batch_size(config.batch_size, len(train.labels))
     return train, validation
 
@@ -87,14 +89,15 @@ def default_epochs(train_examples: int, batch_size: int) -> int:
 
 
 def banner(
-    config: RunConfig, directory: Path, splits: tuple[Split, Split, Dataset], epochs: int
+    config: RunConfig, directory: Path, splits: tuple[Split, Split | None, Dataset], epochs: int
 ) -> None:
     """One line of what is about to happen, to the training and validation split of a data set."""
     train, validation, data = splits
     kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
+    held_out = f"{len(validation.labels):,}" if validation else "no"
     say(
         config,
-        f"{data.name}: {len(train.labels):,} training, {len(validation.labels):,} validation,"
+        f"{data.name}: {len(train.labels):,} training, {held_out} validation,"
         f" {len(data.test.labels):,} test images ({data.origin}) · {epochs} epochs"
         f" · {kind if count == 1 else f'{count} x {kind}'} · {directory}",
     )
@@ -132,7 +135,8 @@ def shared_facts(config: RunConfig, experiment: str) -> dict[str, Any]:
 def finish(config: RunConfig, directory: Path, trained: Trained, about: About) -> int:
     """Score the test set once with what validation chose, write the report, say the result."""
     number = trained.best["epoch"]
-    say(config, f"scoring the test set with epoch {number}, the best in validation")
+    why = "the best in validation" if config.validation else "the last: nothing was held out"
+    say(config, f"scoring the test set with epoch {number}, {why}")
     result = write_result(directory, trained, about)
     console.print(say_result(result), highlight=False)
     return 0

@@ -38,7 +38,7 @@ class RunConfig(Config):
     train_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Use only N training examples, a seeded stratified sample; default: all."""
     validation: float = 0.1
-    """Share of the training examples held out, seeded and stratified."""
+    """Share of the training examples held out to choose the epoch; 0: none, the last is taken."""
     epochs: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Passes over the data; default: 5, on small sets up to 50, to make 500 steps."""
     batch_size: int = 128
@@ -78,8 +78,11 @@ class RunConfig(Config):
         RunOptions(keep=self.keep)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             _refuse("learning_rate", self.learning_rate, "must be a positive number", "0.001")
-        if not 0 < self.validation < 1:
-            _refuse("validation", self.validation, "must lie between 0 and 1", "0.1")
+        if not 0 <= self.validation < 1:
+            _refuse("validation", self.validation, "must be 0, or lie between 0 and 1", "0.1")
+        if not self.validation and self.early_stopping is not None:
+            why = "needs examples held out that tell whether an epoch was better"
+            _refuse("early_stopping", self.early_stopping, why, None)
         if not 0 <= self.seed < 2**32:  # jax wraps a larger seed without a word
             _refuse("seed", self.seed, "must lie in 0..4294967295", "0")
         self._validate_paths()

@@ -27,6 +27,7 @@ from mnistjax.runs.finetune_stages import Adam, one_stage, several_stages
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
 from mnistjax.runs.train_run import Trained, train_run
+from mnistjax.training.losses import Smoothed, cross_entropy
 from mnistjax.weights.source import SOURCES, Weights, load_weights
 
 
@@ -72,7 +73,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
         seed=config.seed,
         preprocess=lambda maps: maps,
         through=got.through,
-        label_smoothing=recipe.label_smoothing,
+        loss_fn=Smoothed(recipe.label_smoothing) if recipe.label_smoothing else cross_entropy,
         score=by_accuracy if recipe.label_smoothing else by_loss,
         early_stopping=config.early_stopping,
     )
@@ -146,7 +147,7 @@ def about_run(
         data=data,
         layers=layers,
         train_examples=len(plan.train.labels),
-        validation_examples=len(plan.validation.labels),
+        validation_examples=plan.held_out,
         facts=common.shared_facts(config, "finetune") | facts,
         scored=got.splits[1],
         whole=result.params | {"backbone": backbone},

@@ -93,7 +93,7 @@ def main(config: ScratchConfig) -> int:
         data=data,
         layers=layers,
         train_examples=len(train.labels),
-        validation_examples=len(validation.labels),
+        validation_examples=plan.held_out,
         facts=common.shared_facts(config, "scratch"),
         filters=np.asarray(trained.params["conv1"]["kernel"]),
     )

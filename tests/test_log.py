@@ -104,7 +104,9 @@ def test_a_log_that_cannot_be_written_is_told_once(tmp_path, capsys):
         log._file.close()
         log._file = Path("/dev/full").open("w")  # noqa: SIM115
         write(log, [2, 3])
-    assert [row["step"] for row in log.rows] == [1, 2, 3]
+        end = EpochEnd(3, 1, Metrics(2.0, 3, 4), Metrics(1.0, 1, 2), 0.5, NO_STATE)
+        log.add(end, images_per_second=10.0)
+    assert [row["val_loss"] for row in log.epochs] == [0.5]
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "No space left on device" in err
 

@@ -217,5 +217,5 @@ def test_file_order_is_in_order():
 
 def test_metrics_are_a_pytree():
     assert len(jax.tree.leaves(Metrics(1.0, 2, 3))) == 3
-    assert dataclasses.astuple(Metrics(1.0, 2, 3)) == (1.0, 2, 3)
+    assert dataclasses.astuple(Metrics(1.0, 2, 3))[:3] == (1.0, 2, 3)
     assert isinstance(Batch(jnp.zeros((1, 1, 1, 1)), jnp.zeros(1), jnp.ones(1)), tuple)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int32, Shaped, UInt8
+from jaxtyping import Array, Bool, Float32, Int32, Shaped
 
 from mnistjax.data.dataset import Split
+from mnistjax.errors import DataError
 
 
 class Batch(NamedTuple):
@@ -18,7 +19,7 @@ class Batch(NamedTuple):
     """
 
     images: Shaped[Array, "batch height width channels"]
-    labels: Int32[Array, " batch"]
+    labels: Shaped[Array, "batch *label"]
     mask: Bool[Array, " batch"]
 
 
@@ -51,14 +52,14 @@ def file_order(*, count: int, batch_size: int) -> Int32[Array, "steps batch"]:
     return _rows(jnp.arange(count, dtype=jnp.int32), batch_size)
 
 
-def on_device(split: Split) -> tuple[Shaped[Array, "n h w c"], Int32[Array, " n"]]:
+def on_device(split: Split) -> tuple[Shaped[Array, "n h w c"], Shaped[Array, "n *label"]]:
     """Put a split on the device once, as uint8: all of MNIST is 47 MB."""
     return jax.device_put(split.images), jax.device_put(split.labels)
 
 
 @jax.jit
 def take_batch(
-    images: Shaped[Array, "n h w c"], labels: Int32[Array, " n"], row: Int32[Array, " batch"]
+    images: Shaped[Array, "n h w c"], labels: Shaped[Array, "n *label"], row: Int32[Array, " batch"]
 ) -> Batch:
     """The examples that `row` names; padding rows are zeros with `mask` False."""
     mask = row < len(labels)
@@ -71,7 +72,7 @@ def take_batch(
 
 def epoch_batches(
     images: Shaped[Array, "n h w c"],
-    labels: Int32[Array, " n"],
+    labels: Shaped[Array, "n *label"],
     order: Int32[Array, "steps batch"],
     *,
     first: int = 0,
@@ -85,12 +86,18 @@ def epoch_batches(
         yield take_batch(images, labels, row)
 
 
-def to_unit(images: UInt8[Array, "*shape"]) -> Float32[Array, "*shape"]:
+def to_unit(images: Shaped[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """Pixels 0..255 to 0..1, inside jit: a quarter of the bytes cross the bus.
+
+    Raises `DataError` for any dtype but uint8: what is in 0..1 already would be divided again.
 
     >>> to_unit(jnp.array([0, 255], jnp.uint8)).tolist()
     [0.0, 1.0]
     """
+    if images.dtype != jnp.uint8:
+        why = "are not the uint8 pixels 0..255 that to_unit divides by 255"
+        fix = "pass such pixels, or `preprocess=lambda images: images` to make_train_step and"
+        raise DataError(f"images of {images.dtype}", why, fix=f"{fix} make_eval_step")
     return images.astype(jnp.float32) / 255
 
 

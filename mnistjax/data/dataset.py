@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Shaped
 
 from mnistjax.errors import DataError
 
@@ -14,11 +14,12 @@ from mnistjax.errors import DataError
 class Split(NamedTuple):
     """Images with their labels: [n, height, width, channels] and int32 [n].
 
-    Every source gives uint8; what a frozen part makes of images is float32.
+    Every source gives uint8; what a frozen part makes of images is float32. A loss of your own may
+    want labels of another kind: shares of classes, several yes and no, a number.
     """
 
     images: Shaped[np.ndarray, "n height width channels"]
-    labels: Int32[np.ndarray, " n"]
+    labels: Shaped[np.ndarray, "n *label"]
 
     def images_sha256(self) -> str:
         """Digest of the pixels in their order."""

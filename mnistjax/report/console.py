@@ -6,6 +6,7 @@ from rich.table import Table
 from mnistjax.models.summary import LayerRow, total_flops
 from mnistjax.report.progress import ProgressBar
 from mnistjax.training.loop import EpochEnd, StepEnd
+from mnistjax.training.metrics import Metrics
 
 console = Console(soft_wrap=True)
 
@@ -30,25 +31,36 @@ class TrainingDisplay:
     def show(self, event: StepEnd | EpochEnd, *, images_per_second: float) -> None:
         """Show one event."""
         if isinstance(event, EpochEnd):
+            scores = in_words(event.validation)
+            validation = f"  validation {scores}" if scores else ""
             self.tell(
-                f"epoch {event.epoch}/{self._epochs}"
-                f"  loss {event.train.loss:.4f}  accuracy {event.train.accuracy:.2%}"
-                f"  validation loss {event.validation.loss:.4f}"
-                f"  accuracy {event.validation.accuracy:.2%}"
+                f"epoch {event.epoch}/{self._epochs}  {in_words(event.train)}{validation}"
                 f"  {event.train_seconds:.1f} s  {images_per_second:,.0f} images/s"
             )
             return
         self._bar.show(
             event.step,
             what=f"epoch {event.epoch}/{self._epochs}",
-            words=f"loss {event.metrics.loss:.4f}  accuracy {event.metrics.accuracy:6.2%}"
-            f"  {images_per_second:,.0f} images/s",
+            words=f"{in_words(event.metrics)}  {images_per_second:,.0f} images/s",
         )
 
     def tell(self, line: str) -> None:
         """A line that stays."""
         if not self._quiet:
             self._console.print(line, highlight=False)
+
+
+def in_words(metrics: Metrics) -> str:
+    """Every figure of `metrics` by its name.
+
+    >>> in_words(Metrics(1.0, 3, 4))
+    'loss 0.2500  accuracy 75.00%'
+    """
+    words = (
+        f"{name} {value:.2%}" if name == "accuracy" else f"{name} {value:.4f}"
+        for name, value in metrics.values.items()
+    )
+    return "  ".join(words)
 
 
 def model_table(rows: list[LayerRow]) -> Table:

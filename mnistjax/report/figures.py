@@ -31,20 +31,28 @@ STYLE: Any = {
 
 
 def learning_curves(epochs: list[dict[str, Any]], *, best: int) -> Figure:
-    """Loss and accuracy by epoch, training and validation; a ring marks epoch `best`."""
+    """Every figure by epoch, training and validation if any; a ring marks epoch `best`."""
+    names = [name.removeprefix("train_") for name in epochs[0] if name.startswith("train_")]
+    names = [name for name in names if name != "seconds"]
+    rows, columns = -(-len(names) // 2), min(len(names), 2)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        x = [row["epoch"] for row in epochs]
-        for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        figure = Figure(figsize=(4.5 * columns, 3.4 * rows), layout="constrained")
+        for axes, name in zip(
+            figure.subplots(rows, columns, squeeze=False).flat, names, strict=False
+        ):
             for part, label, color in (
                 ("train", "training", TRAIN),
                 ("val", "validation", VALIDATION),
             ):
-                y = [row[f"{part}_{name}"] for row in epochs]
-                axes.plot(x, y, ".-", color=color, label=label)
-            y_best = next(row[f"val_{name}"] for row in epochs if row["epoch"] == best)
-            axes.plot(best, y_best, "o", ms=11, mfc="none", mec=VALIDATION, mew=1.5, label="best")
-            axes.set(xlabel="epoch", title=name)
+                known = [row for row in epochs if f"{part}_{name}" in row]
+                x, y = [row["epoch"] for row in known], [row[f"{part}_{name}"] for row in known]
+                if known:
+                    axes.plot(x, y, ".-", color=color, label=label)
+            chosen = next(row for row in epochs if row["epoch"] == best)
+            if (y_best := chosen.get(f"val_{name}")) is not None:
+                ring = {"mfc": "none", "mec": VALIDATION, "mew": 1.5, "label": "best"}
+                axes.plot(best, y_best, "o", ms=11, **ring)
+            axes.set(xlabel="epoch", title=name.replace("_", " "))
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.2, color="#808080")
             axes.legend(frameon=False)

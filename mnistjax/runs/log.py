@@ -29,22 +29,19 @@ class MetricsLog:
         tensorboard: bool = False,
     ) -> None:
         self._path = directory / "metrics.jsonl"
-        self._writer = _tensorboard_writer(directory) if tensorboard else None
+        self._writer = _tensorboard_writer(directory, upto) if tensorboard else None
         again = set() if evaluated else {("epoch", upto)}
         rows = [row for row in read_rows(self._path) if row["step"] <= upto]
-        self.rows = [row for row in rows if (row["kind"], row["step"]) not in again]
-        if upto and (not self.rows or self.rows[-1]["step"] < upto):
-            last = self.rows[-1]["step"] if self.rows else 0
+        rows = [row for row in rows if (row["kind"], row["step"]) not in again]
+        self.epochs: list[dict[str, Any]] = epoch_rows(rows)
+        """The epoch rows, in order; those of steps are in the file, however many they are."""
+        if upto and (not rows or rows[-1]["step"] < upto):
+            last = rows[-1]["step"] if rows else 0
             warn(f"{self._path}: is damaged; rows of steps {last + 1} to {upto} are lost")
         self._file: TextIO | None = None
         with self._never_fatal():
-            write_whole(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows))
             self._file = self._path.open("a")
-
-    @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """The epoch rows, in order."""
-        return epoch_rows(self.rows)
 
     def add(self, event: StepEnd | EpochEnd, *, images_per_second: float) -> None:
         """Write the row of `event`; a kill of this process cannot take it back.
@@ -54,13 +51,14 @@ class MetricsLog:
         row: dict[str, Any] = {"kind": "step", "step": event.step, "epoch": event.epoch}
         if isinstance(event, EpochEnd):
             row |= {"kind": "epoch"}
-            row |= {"train_loss": event.train.loss, "train_accuracy": event.train.accuracy}
-            row |= {"val_loss": event.validation.loss, "val_accuracy": event.validation.accuracy}
+            row |= {f"train_{name}": value for name, value in event.train.values.items()}
+            row |= {f"val_{name}": value for name, value in event.validation.values.items()}
             row |= {"train_seconds": event.train_seconds}
         else:
-            row |= {"loss": event.metrics.loss, "accuracy": event.metrics.accuracy}
+            row |= event.metrics.values
         row |= {"images_per_second": images_per_second}
-        self.rows.append(row)
+        if isinstance(event, EpochEnd):
+            self.epochs.append(row)
         with self._never_fatal():
             if self._file is not None:
                 self._file.write(json.dumps(row) + "\n")
@@ -110,10 +108,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _tensorboard_writer(directory: Path):
+def _tensorboard_writer(directory: Path, upto: int):
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         fix = "pip install 'mnistjax[tensorboard]'"
         raise UsageError("`tensorboard=True`", "tensorboardX is not installed", fix=fix) from error
-    return SummaryWriter(str(directory / "tensorboard"))
+    # What a killed run wrote after its last checkpoint is written again: viewers drop it then.
+    return SummaryWriter(str(directory / "tensorboard"), purge_step=upto + 1 if upto else None)

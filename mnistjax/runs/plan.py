@@ -1,7 +1,7 @@
 """What a run trains: a model, its data, and the stages it goes through."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import optax
@@ -9,9 +9,12 @@ from jaxtyping import Array
 
 from mnistjax.data.batches import Batch, steps_per_epoch, to_unit
 from mnistjax.data.dataset import Split
+from mnistjax.errors import UsageError
 from mnistjax.models.functional import ApplyFn, ModelState, Params
-from mnistjax.runs.best import by_loss
+from mnistjax.runs.best import Score, by_loss, last
 from mnistjax.training.freeze import Mask
+from mnistjax.training.losses import LossFn, cross_entropy
+from mnistjax.training.metrics import Metric
 from mnistjax.training.state import TrainState, init_state
 
 
@@ -33,24 +36,42 @@ class Plan:
     """All that decides what a run computes.
 
     `preprocess` turns raw pixels into what `apply_fn` takes, inside the step; `through` turns a
-    batch into what the step takes, outside of it: a frozen part's features. `score(loss, accuracy)`
-    of the validation split chooses the epoch; after `early_stopping` epochs without a better one
-    the run ends.
+    batch into what the step takes, outside of it: a frozen part's features. `score` of an epoch's
+    row (`runs.best`) chooses the epoch, and where nothing is held out it is the last; after
+    `early_stopping` epochs without a better one the run ends. `loss_fn` and `metrics` as in
+    `make_train_step`; each metric is in every row, `val_<name>` for one, and so can choose.
     """
 
     apply_fn: ApplyFn
     params: Params
     stages: Sequence[Stage]
     train: Split
-    validation: Split
+    validation: Split | None = None
     model_state: ModelState = ()
     batch_size: int = 128
     seed: int = 0
     preprocess: Callable[[Array], Array] = to_unit
     through: Callable[[Batch], Batch] = itself
-    label_smoothing: float = 0.0
-    score: Callable[[float, float], float] = by_loss
+    loss_fn: LossFn = cross_entropy
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    score: Score = by_loss
     early_stopping: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.validation is None and self.early_stopping is not None:
+            why = "nothing is held out that could tell whether an epoch was better"
+            fix = "hold out a part, or drop `early_stopping=None`"
+            raise UsageError(f"`early_stopping` {self.early_stopping}", why, fix=fix)
+
+    @property
+    def chooses(self) -> Score:
+        """What chooses the epoch: `score`, or being the last."""
+        return last if self.validation is None else self.score
+
+    @property
+    def held_out(self) -> int:
+        """How many examples choose the epoch."""
+        return 0 if self.validation is None else len(self.validation.labels)
 
     @property
     def steps(self) -> int:

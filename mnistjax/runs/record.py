@@ -3,15 +3,16 @@
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import astuple
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from mnistjax.report.console import TrainingDisplay
-from mnistjax.runs.best import best_epoch
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import MetricsLog
 from mnistjax.runs.plan import Plan
-from mnistjax.training.loop import EpochEnd, Event, Interrupted, StepEnd
+from mnistjax.training.loop import EpochEnd, Event, Interrupted, Midway, StepEnd
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState
 
@@ -32,7 +33,17 @@ def read_so_far(extra: dict[str, Any]) -> SoFar:
     """What a checkpoint's `extra` says of its epoch; nothing at an epoch's end."""
     if "so_far" not in extra:
         return SoFar()
-    return SoFar(Metrics(*extra["so_far"]), extra["train_seconds"])
+    loss_sum, correct, count, *more = extra["so_far"]
+    sums = {name: np.asarray(value) for name, value in (more[0] if more else {}).items()}
+    return SoFar(Metrics(loss_sum, correct, count, sums), extra["train_seconds"])
+
+
+def _so_far(event: Midway | Interrupted) -> dict[str, Any]:
+    """What `read_so_far` reads."""
+    metrics = event.train
+    more = jax.tree.map(lambda total: np.asarray(total).tolist(), metrics.more)
+    sums = [metrics.loss_sum, metrics.correct, metrics.count, more]
+    return {"so_far": sums, "train_seconds": event.train_seconds}
 
 
 class Recorder:
@@ -49,13 +60,12 @@ class Recorder:
         """Record `events` to their end; the state after the last epoch, or before the first."""
         speed = _Speed(self._plan.batch_size)
         for event in events:
-            if isinstance(event, Interrupted):
-                extra = {
-                    "so_far": list(astuple(event.train)),
-                    "train_seconds": event.train_seconds,
-                }
-                self._checkpoints.save(event.step, event.state, extra=extra)
-                return event.state
+            if isinstance(event, Midway | Interrupted):
+                self._checkpoints.save(event.step, event.state, extra=_so_far(event))
+                if isinstance(event, Interrupted):
+                    return event.state
+                speed = _Speed(self._plan.batch_size)
+                continue
             if isinstance(event, StepEnd):
                 rate = speed.step()
             else:
@@ -63,23 +73,29 @@ class Recorder:
                 speed, state = _Speed(self._plan.batch_size), event.state
             self._log.add(event, images_per_second=rate)
             if isinstance(event, EpochEnd):  # after its row: a kill between loses neither
-                value = self._plan.score(event.validation.loss, event.validation.accuracy)
+                value = self._plan.chooses(self._log.epochs[-1])
                 self._checkpoints.save(event.step, event.state, extra={}, score=value)
             self._display.show(event, images_per_second=rate)
-            if isinstance(event, EpochEnd) and self._patience_is_over():
-                self.finished = True
+            if isinstance(event, EpochEnd) and self.patience_is_over(event.step):
                 break
         return state
+
+    def patience_is_over(self, step: int) -> bool:
+        """Whether early stopping ends the run after `step`, an epoch's last: then says so, too.
+
+        By the checkpoints alone, so that a run killed after its last save ends here as well.
+        """
+        best, patience = self._checkpoints.best, self._plan.early_stopping
+        if patience is None or best is None or (step - best) // self._plan.steps < patience:
+            return False
+        epochs = (step - best) // self._plan.steps
+        self.finished = True
+        self.tell(f"early stopping: no better epoch in {epochs}; a larger patience goes on")
+        return True
 
     def tell(self, line: str) -> None:
         """A line for who looks on."""
         self._display.tell(line)
-
-    def _patience_is_over(self) -> bool:
-        epochs, patience = self._log.epochs, self._plan.early_stopping
-        if patience is None:
-            return False
-        return epochs[-1]["epoch"] - best_epoch(epochs, self._plan.score)["epoch"] >= patience
 
 
 class _Speed:

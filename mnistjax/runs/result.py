@@ -88,12 +88,13 @@ def summarise_run(trained: Trained, about: About, metrics: Metrics) -> dict[str,
             "dataset_sha256": data.sha256,
             "notice": " ".join(part for part in (data.notice, about.notice) if part),
             "test_examples": metrics.count,
-            "test_accuracy": metrics.accuracy,
-            "test_loss": metrics.loss,
+        }
+        | {f"test_{name}": value for name, value in metrics.values.items()}
+        | {
             "epochs": len(epochs),
             "best_epoch": best["epoch"],
-            "best_validation_loss": best["val_loss"],
-            "best_validation_accuracy": best["val_accuracy"],
+            "best_validation_loss": best.get("val_loss"),
+            "best_validation_accuracy": best.get("val_accuracy"),
             "parameters": sum(row.parameters for row in about.layers),
             "trainable_parameters": sum(row.parameters for row in about.layers if row.trains),
             "train_seconds": seconds,
@@ -118,7 +119,7 @@ def say_result(result: Result) -> str:
     metrics, summary, report = result
     return (
         f"test accuracy {metrics.accuracy:.2%}"
-        f" ({metrics.count - metrics.correct} wrong of {metrics.count:,})"
+        f" ({metrics.count - (metrics.correct or 0)} wrong of {metrics.count:,})"
         f" on {summary['dataset']} · {summary['train_seconds']:.0f} s of training"
         f" · parameters {summary['params_sha256'][:12]} · report {report}"
     )

@@ -53,7 +53,7 @@ def train(  # noqa: PLR0913
     `(apply_fn, params, model_state)` (`with_state`); it sees float32 images in 0..1. `tx` is by
     default Adam at 1e-3. `trainable` are patterns over parameter paths (`freeze_mask`); the rest
     keeps its values. A share of `validation` of the training examples is held out; the epoch with
-    the lowest loss on them is scored on the test set, once.
+    the lowest loss on them is scored on the test set, once; with 0, the last epoch is.
 
     After a kill, Ctrl-C (which raises `Stopped`) or for more `epochs`, call it again with
     `RunOptions(resume=True)` and the same arguments: it goes on to the bits of a run never
@@ -73,7 +73,9 @@ def train(  # noqa: PLR0913
     apply_fn, params, model_state = _functional(model)
     frozen = freeze_mask(params, trainable=trainable)
     tx = optax.selective_transform(tx or optax.adam(1e-3), freeze_mask=frozen)
-    kept, held_out = hold_out(data.train, fraction=validation, seed=seed)
+    kept, held_out = data.train, None
+    if validation:
+        kept, held_out = hold_out(data.train, fraction=validation, seed=seed)
     check_batch_size(batch_size, len(kept.labels))
     check_divides(batch_size, jax.local_device_count())
     plan = Plan(
@@ -110,7 +112,7 @@ def _about(model: Model, data: Dataset, plan: Plan, trained: Trained, name: str)
         data=data,
         layers=_layers(model, data, plan.params, plan.stages[0].frozen),
         train_examples=len(plan.train.labels),
-        validation_examples=len(plan.validation.labels),
+        validation_examples=plan.held_out,
         facts={"experiment": name, "batch_size": plan.batch_size, "seed": plan.seed},
         filters=_first_filters(trained.params),
     )

@@ -90,7 +90,7 @@ def train_run(
         if stop.number is not None:
             what = f"step {checkpoints.steps[-1]} is saved"
             raise Stopped(stop.number, what, fix=f"{options.again} goes on")
-        best = best_epoch(log.epochs, plan.score)
+        best = best_epoch(log.epochs, plan.chooses)
         like = plan.begin(plan.stage_that_made(best["step"]))
         chosen = checkpoints.restore(best["step"], like=like).state
     chosen = replicate((chosen.params, chosen.model_state), mesh)
@@ -109,7 +109,13 @@ def _start(plan: Plan, checkpoints: Checkpoints, directory: Path, mesh: Mesh | N
 
 
 def _eval_step(plan: Plan, mesh: Mesh | None) -> EvalStep:
-    step = make_eval_step(apply_fn=plan.apply_fn, preprocess=plan.preprocess, mesh=mesh)
+    step = make_eval_step(
+        apply_fn=plan.apply_fn,
+        preprocess=plan.preprocess,
+        loss_fn=plan.loss_fn,
+        metrics=plan.metrics,
+        mesh=mesh,
+    )
 
     def eval_step(
         params: Params, batch: Batch, *model_state: ModelState
@@ -129,6 +135,8 @@ def _through_stages(
 ) -> float:
     """Train from `start` to the end of the last stage, or to a stop; the seconds of compiling."""
     state, so_far, compile_seconds = start.state, start.so_far, 0.0
+    if start.step and not so_far.interrupted and recorder.patience_is_over(start.step):
+        return 0.0
     for number, stage in list(enumerate(plan.stages))[start.stage :]:
         if int(state.step) >= stage.until * plan.steps and not so_far.interrupted:
             continue  # done, and evaluated
@@ -172,7 +180,8 @@ def _compile(
         tx=stage.tx,
         preprocess=plan.preprocess,
         frozen=stage.frozen,
-        label_smoothing=plan.label_smoothing,
+        loss_fn=plan.loss_fn,
+        metrics=plan.metrics,
         seed=plan.seed,
         mesh=mesh,
     )

@@ -1,6 +1,7 @@
 """Exact evaluation: every example is scored once, the ragged last batch included."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,8 +11,10 @@ from jaxtyping import Array, Float32
 from mnistjax.data.batches import Batch, file_order, on_device, take_batch, to_unit
 from mnistjax.data.dataset import Split
 from mnistjax.models.functional import ApplyFn, ModelState, Params, call
+from mnistjax.training.check import check_split
 from mnistjax.training.finite import fetch
-from mnistjax.training.metrics import Metrics, metrics_of, widen
+from mnistjax.training.losses import LossFn, cross_entropy
+from mnistjax.training.metrics import Metric, Metrics, kinds_of, metrics_of, widen
 from mnistjax.training.parallel import by_rows
 
 EvalStep = Callable[..., tuple[Metrics, Array]]
@@ -22,9 +25,13 @@ def make_eval_step(
     *,
     apply_fn: ApplyFn,
     preprocess: Callable[[Array], Array] = to_unit,
+    loss_fn: LossFn = cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
     mesh: Mesh | None = None,
 ) -> EvalStep:
     """Make the jitted `eval_step(params, batch) -> (metrics, logits)`; parameters are kept.
+
+    `loss_fn` and `metrics` as in `make_train_step`: told is what the loss is reported by.
 
     A model with state (`with_state`) has `eval_step(params, batch, model_state)`, and no key.
     `mesh`: its devices (`data_mesh`) share the rows, however many; parameters lie on all of them.
@@ -34,16 +41,26 @@ def make_eval_step(
         logits, _ = call(apply_fn, *model, preprocess(images), None)
         return widen(logits)
 
-    shared = by_rows(forward, mesh=mesh)
+    shared, kinds = by_rows(forward, mesh=mesh), kinds_of(metrics)
 
     @jax.jit
     def eval_step(
         params: Params, batch: Batch, model_state: ModelState = ()
     ) -> tuple[Metrics, Array]:
         logits = shared((params, model_state), batch.images)
-        return metrics_of(logits, batch.labels, batch.mask), logits
+        return metrics_of(logits, batch.labels, batch.mask, loss_fn, kinds), logits
 
     return eval_step
+
+
+ROWS = 512
+
+
+def scored(
+    eval_step: EvalStep, params: Params, model_state: ModelState, batch: Batch
+) -> tuple[Metrics, Array]:
+    """What `eval_step` says of `batch`, of a model with state or without."""
+    return eval_step(params, batch, *((model_state,) if model_state else ()))
 
 
 def score_batches(
@@ -52,7 +69,7 @@ def score_batches(
     split: Split,
     *,
     model_state: ModelState = (),
-    batch_size: int = 512,
+    batch_size: int = ROWS,
 ) -> Iterator[tuple[Metrics, Float32[np.ndarray, "batch classes"]]]:
     """Metrics and logits of each batch of `split` in turn, on the host; the device is one ahead.
 
@@ -61,13 +78,12 @@ def score_batches(
     """
     images, labels = on_device(split)
     count = len(split.labels)
-    state = (model_state,) if model_state else ()
     late = None
     for row in file_order(count=count, batch_size=min(batch_size, count)):
-        scored = eval_step(params, take_batch(images, labels, row), *state)
+        early = scored(eval_step, params, model_state, take_batch(images, labels, row))
         if late is not None:
             yield _on_host(*late)
-        late = scored
+        late = early
     if late is not None:
         yield _on_host(*late)
 
@@ -83,11 +99,12 @@ def evaluate(
     split: Split,
     *,
     model_state: ModelState = (),
-    batch_size: int = 512,
+    batch_size: int = ROWS,
 ) -> tuple[Metrics, Float32[np.ndarray, "n classes"]]:
     """Score all of `split`: the metrics on the host and the logits in the split's order.
 
-    Raises `NumericalError` for logits that are not finite.
+    Raises `DataError` for a split that does not fit the model (`check_split`), and `NumericalError`
+    for logits that are not finite.
 
     >>> import jax.numpy as jnp
     >>> split = Split(np.zeros((5, 2, 2, 1), np.uint8), np.zeros(5, np.int32))
@@ -96,9 +113,12 @@ def evaluate(
     >>> metrics.count, metrics.accuracy, logits.shape
     (5, 1.0, (5, 3))
     """
+    score = partial(scored, eval_step, params, model_state)
+    check_split(split, "split", score=score, batch_size=batch_size)
     total, rows = Metrics.zero(), []
-    scored = score_batches(eval_step, params, split, model_state=model_state, batch_size=batch_size)
-    for metrics, logits in scored:
+    for metrics, logits in score_batches(
+        eval_step, params, split, model_state=model_state, batch_size=batch_size
+    ):
         total += metrics
         rows.append(logits)
     return total, np.concatenate(rows)

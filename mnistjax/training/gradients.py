@@ -12,8 +12,9 @@ from jaxtyping import Array
 from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
 from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params, call
-from mnistjax.training.freeze import Mask, merge, trainable_part
-from mnistjax.training.metrics import Metrics, metrics_of, widen
+from mnistjax.training.freeze import Mask, merge
+from mnistjax.training.losses import LossFn, reported
+from mnistjax.training.metrics import Kinds, Metrics, metrics_of, widen
 from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches, sum_with_state
 from mnistjax.training.randomness import step_key
 from mnistjax.training.state import TrainState
@@ -25,60 +26,71 @@ class Objective(NamedTuple):
     apply_fn: ApplyFn
     preprocess: Callable[[Array], Array]
     frozen: Mask
-    label_smoothing: float
+    loss_fn: LossFn
+    kinds: Kinds
 
 
-GradientSums = tuple[Params, Metrics, ModelState]
-"""Gradients and metrics as sums over the examples, and the state after them."""
+class Sums(NamedTuple):
+    """Over the examples: of the loss that is minimised, its gradients, and the metrics."""
+
+    loss: Array
+    grads: Params
+    metrics: Metrics
 
 
-def loss_fn(
+def loss_sum(
     objective: Objective, trainable: Params, state: TrainState, batch: Batch, key: Array | None
 ) -> tuple[Array, tuple[Metrics, ModelState]]:
-    """The sum of the losses; metrics are without label smoothing."""
+    """The sum of the losses, metrics and the new model state."""
     params = merge(trainable, state.params, objective.frozen)
     images = objective.preprocess(batch.images)
     logits, model_state = call(objective.apply_fn, params, state.model_state, images, key)
-    logits = widen(logits)
-    metrics = metrics_of(logits, batch.labels, batch.mask)
+    logits, loss_fn = widen(logits), objective.loss_fn
+    metrics = metrics_of(logits, batch.labels, batch.mask, loss_fn, objective.kinds)
     loss = jnp.asarray(metrics.loss_sum)
-    if share := objective.label_smoothing:
-        even = -jax.nn.log_softmax(logits).mean(axis=-1)
-        even = jnp.sum(jnp.where(batch.mask, even, 0))
-        loss = (1 - share) * loss + share * even
+    if reported(loss_fn) is not loss_fn:
+        loss = jnp.sum(jnp.where(batch.mask, loss_fn(logits, batch.labels), 0))
     return loss, (metrics, model_state)
+
+
+def sums_of(
+    objective: Objective, trainable: Params, state: TrainState, batch: Batch, key: Array | None
+) -> tuple[Sums, ModelState]:
+    """All of a portion at once."""
+    value_and_grad = jax.value_and_grad(partial(loss_sum, objective), has_aux=True)
+    (loss, (metrics, model_state)), grads = value_and_grad(trainable, state, batch, key)
+    return Sums(loss, grads, metrics), model_state
 
 
 def gradient_sums(
     objective: Objective,
+    trainable: Params,
     state: TrainState,
     batch: Batch,
     *,
     micro_batch: int | None,
     platform: str | None,
-) -> GradientSums:
+) -> tuple[Sums, ModelState]:
     """Of a model whose examples do not depend on each other, in portions that suit the platform."""
-    trainable = trainable_part(state.params, objective.frozen)
-    grad_fn = jax.grad(partial(loss_fn, objective), has_aux=True)
 
-    def portion(batch: Batch) -> tuple[Params, Metrics]:
-        grads, (metrics, _) = grad_fn(trainable, state, batch, None)
-        return grads, metrics
+    def portion(batch: Batch) -> Sums:
+        return sums_of(objective, trainable, state, batch, None)[0]
 
     parameters = optax.tree.size(trainable)
     size = micro_batch or micro_batch_size(batch.images.shape, platform, parameters=parameters)
-    return *sum_over_micro_batches(portion, batch, size), state.model_state
+    return sum_over_micro_batches(portion, batch, size), state.model_state
 
 
 def gradient_sums_with_state(
     objective: Objective,
+    trainable: Params,
     state: TrainState,
     batch: Batch,
     *,
     micro_batch: int | None,
     seed: int,
     axis: str | None,
-) -> GradientSums:
+) -> tuple[Sums, ModelState]:
     """Of a model with state (`with_state`): of the whole batch at once, unless told otherwise.
 
     Raises `UsageError` for statistics that would be those of each device's share of the batch.
@@ -87,18 +99,12 @@ def gradient_sums_with_state(
     key = step_key(seed, state.step)
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-    trainable = trainable_part(state.params, objective.frozen)
-    grad_fn = jax.grad(partial(loss_fn, objective), has_aux=True)
 
-    def portion(model_state: ModelState, batch: Batch, key: Array):
+    def portion(model_state: ModelState, batch: Batch, key: Array) -> tuple[Sums, ModelState]:
         of = state._replace(model_state=model_state)
-        grads, (metrics, model_state) = grad_fn(trainable, of, batch, key)
-        return (grads, metrics), model_state
+        return sums_of(objective, trainable, of, batch, key)
 
-    (grads, metrics), model_state = sum_with_state(
-        portion, state.model_state, batch, key, micro_batch
-    )
-    return grads, metrics, model_state
+    return sum_with_state(portion, state.model_state, batch, key, micro_batch)
 
 
 def _check_statistics(apply_fn: ApplyFn, model_state: ModelState, axis: str | None) -> None:

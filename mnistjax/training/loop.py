@@ -1,17 +1,19 @@
 """The host's loop as a generator of events: who reads them logs, saves, or stops by `break`."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
 
-from mnistjax.data.batches import epoch_batches, epoch_order, on_device, steps_per_epoch
+from mnistjax.data.batches import Batch, epoch_batches, epoch_order, on_device, steps_per_epoch
 from mnistjax.data.dataset import Split
-from mnistjax.training.evaluate import EvalStep, score_batches
+from mnistjax.training.check import check_split
+from mnistjax.training.evaluate import ROWS, EvalStep, score_batches, scored
 from mnistjax.training.finite import check_finite, fetch
 from mnistjax.training.metrics import Metrics
-from mnistjax.training.state import TrainState
+from mnistjax.training.state import TrainState, own
 from mnistjax.training.step import TrainStep
 
 
@@ -24,9 +26,11 @@ class StepEnd(NamedTuple):
 
 
 class EpochEnd(NamedTuple):
-    """An epoch: metrics over all its steps, of the validation split, and seconds for each.
+    """An epoch: metrics over all its steps, of the validation split, and seconds of training.
 
-    `state` is alive until the generator goes on (its buffers are then donated): save or copy now.
+    Without a validation split those of no examples.
+
+    `state` is the reader's to keep: the next epoch begins with a copy.
     """
 
     step: int
@@ -37,8 +41,18 @@ class EpochEnd(NamedTuple):
     state: TrainState
 
 
+class Midway(NamedTuple):
+    """`should_stop` said SAVE: the state after `step`, and its epoch so far; training goes on."""
+
+    step: int
+    epoch: int
+    train: Metrics
+    train_seconds: float
+    state: TrainState
+
+
 class Interrupted(NamedTuple):
-    """`should_stop` said so: the state after `step`, and its epoch so far.
+    """`should_stop` said True: the state after `step`, and its epoch so far.
 
     `step` may be the epoch's last one: then it has not been evaluated to its end.
     """
@@ -50,7 +64,10 @@ class Interrupted(NamedTuple):
     state: TrainState
 
 
-Event = StepEnd | EpochEnd | Interrupted
+Event = StepEnd | EpochEnd | Midway | Interrupted
+
+
+SAVE = "save"
 
 
 def fit(  # noqa: PLR0913
@@ -59,68 +76,108 @@ def fit(  # noqa: PLR0913
     train_step: TrainStep,
     eval_step: EvalStep,
     train: Split,
-    validation: Split,
+    validation: Split | None = None,
     epochs: int,
     batch_size: int,
     seed: int,
     so_far: tuple[Metrics, float] = (Metrics.zero(), 0.0),
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool | str] = lambda: False,
 ) -> Iterator[Event]:
     """Train from `state` to the end of epoch `epochs`, yielding an event for each step and epoch.
+
+    `state` and those of events stay the caller's: they are copied, once an epoch, before the steps
+    that donate them. So an interruption, or an error, loses no more than the epoch in hand.
 
     Where it starts follows from `state.step` alone, and the order of examples from (seed, epoch):
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
     device kind and thread count. `so_far`: metrics and seconds of an epoch that was interrupted.
     Metrics are fetched one step late, so the device never waits for the host. `should_stop` is
-    asked after every step and every batch of the evaluation. An epoch's last batch is padded; of a
-    model with state it is a smaller one, since made-up rows would count in its statistics.
-    Raises `NumericalError` when a loss, a gradient or any value of the state is not finite: no
-    event holds such a state.
+    asked after every step and every batch of the evaluation: True ends with `Interrupted`, SAVE
+    gives a `Midway` at once and goes on. An epoch's last batch is padded; of a model with state it
+    is a smaller one, since made-up rows would count in its statistics. Raises `DataError` for a
+    split that the steps do not take (`check_split`), and `NumericalError` when a loss, a gradient
+    or any value of the state is not finite: no event holds such a state.
     """
-    images, labels = on_device(train)
     padded = not jax.tree.leaves(state.model_state)
-    steps, step = steps_per_epoch(len(train.labels), batch_size), int(state.step)
-    total, seconds = so_far
-    epoch, done = divmod(step, steps)
-    if done == 0 and total.count:  # stopped between its last step and the end of its evaluation
-        epoch, done = epoch - 1, steps
-    while epoch < epochs:
+    score = partial(scored, eval_step, state.params, state.model_state)
+    check_split(train, "train", score=score, batch_size=batch_size)
+    if validation is not None:
+        check_split(validation, "validation", score=score, batch_size=ROWS)
+    images, labels = on_device(train)
+    steps, at = steps_per_epoch(len(train.labels), batch_size), _Place(state, *so_far)
+    begun, done = divmod(at.step, steps)
+    if done == 0 and at.train.count:  # stopped between its last step and the end of its evaluation
+        begun, done = begun - 1, steps
+    for epoch in range(begun, epochs):
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
-        started = time.perf_counter() - seconds
-        late: Metrics | None = None
-        for batch in epoch_batches(images, labels, order, first=done, padded=padded):
-            state, metrics = train_step(state, batch)
-            if late is not None:
-                total += (fetched := fetch(late, f"step {step}"))
-                yield StepEnd(step, epoch + 1, fetched)
-            late, step = metrics, step + 1
-            if should_stop():
-                break
-        if late is not None:
-            total += (fetched := fetch(late, f"step {step}"))
-            yield StepEnd(step, epoch + 1, fetched)
-            seconds = time.perf_counter() - started
-        check_finite(state, f"state after step {step}")
-        scores = None
-        if step == (epoch + 1) * steps:
-            scores = _validate(eval_step, state, validation, should_stop)
+        batches = epoch_batches(images, labels, order, first=done, padded=padded)
+        yield from _through(batches, at, train_step, epoch, should_stop)
+        whole = at.step == (epoch + 1) * steps
+        scores = _validate(eval_step, at.state, validation, should_stop) if whole else None
         if scores is None:
-            yield Interrupted(step, epoch + 1, total, seconds, state)
+            yield Interrupted(at.step, epoch + 1, at.train, at.seconds, at.state)
             return
-        yield EpochEnd(step, epoch + 1, total, scores, seconds, state)
-        epoch, done, total, seconds = epoch + 1, 0, Metrics.zero(), 0.0
-        if should_stop():
+        yield EpochEnd(at.step, epoch + 1, at.train, scores, at.seconds, at.state)
+        done, at.train, at.seconds = 0, Metrics.zero(), 0.0
+        if should_stop() is True:
             return
+
+
+class _Place:
+    """Where training is: the state, and its epoch so far."""
+
+    def __init__(self, state: TrainState, train: Metrics, seconds: float) -> None:
+        self.state, self.step, self.train, self.seconds = state, int(state.step), train, seconds
+
+    def arrived(self, metrics: Metrics, epoch: int) -> StepEnd:
+        """The event of the step whose metrics are waited for here."""
+        fetched = fetch(metrics, f"step {self.step}")
+        self.train += fetched
+        return StepEnd(self.step, epoch + 1, fetched)
+
+
+def _through(
+    batches: Iterable[Batch],
+    at: _Place,
+    train_step: TrainStep,
+    epoch: int,
+    should_stop: Callable[[], bool | str],
+) -> Iterator[Event]:
+    """Train on `batches`, or to a stop; `at` is then after the last step, and its state finite."""
+    at.state, late, started = own(at.state), None, time.perf_counter() - at.seconds
+    for batch in batches:
+        at.state, metrics = train_step(at.state, batch)
+        if late is not None:
+            yield at.arrived(late, epoch)
+        late, at.step = metrics, at.step + 1
+        wish = should_stop()
+        if wish == SAVE:
+            yield at.arrived(late, epoch)
+            late, at.seconds = None, time.perf_counter() - started
+            check_finite(at.state, f"state after step {at.step}")
+            yield Midway(at.step, epoch + 1, at.train, at.seconds, at.state)
+            at.state, started = own(at.state), time.perf_counter() - at.seconds
+        elif wish:
+            break
+    if late is not None:
+        yield at.arrived(late, epoch)
+        at.seconds = time.perf_counter() - started
+    check_finite(at.state, f"state after step {at.step}")
 
 
 def _validate(
-    eval_step: EvalStep, state: TrainState, split: Split, should_stop: Callable[[], bool]
+    eval_step: EvalStep,
+    state: TrainState,
+    split: Split | None,
+    should_stop: Callable[[], bool | str],
 ) -> Metrics | None:
     """The metrics of `split`; None if told to stop before its end."""
     total = Metrics.zero()
+    if split is None:
+        return total
     model_state = state.model_state
     for metrics, _ in score_batches(eval_step, state.params, split, model_state=model_state):
         total += metrics
-        if should_stop():
+        if should_stop() is True:
             return None
     return total

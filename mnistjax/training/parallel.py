@@ -39,10 +39,10 @@ def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, EVERYWHERE))
 
 
-def over_mesh(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
+def over_mesh(step: TrainStep, *, mesh: Mesh, donate: bool = True) -> jax.stages.Wrapped:
     """`step`, made with `axis=AXIS`, jitted over `mesh`: `make_train_step(mesh=mesh)` is this.
 
-    The batch is divided by rows, the state is on every device and donated. Each device walks its
+    The batch is divided by rows, the state is on every device. Each device walks its
     own rows, so nothing but the sums of gradients and metrics crosses between devices. Raises
     `UsageError` for a batch that does not divide.
     """
@@ -59,10 +59,10 @@ def over_mesh(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
         check_divides(len(batch.labels), mesh.size)
         return shares(state, batch)
 
-    return _jit_over(mesh, train_step)
+    return _jit_over(mesh, train_step, donate)
 
 
-def over_mesh_as_one(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
+def over_mesh_as_one(step: TrainStep, *, mesh: Mesh, donate: bool = True) -> jax.stages.Wrapped:
     """`step`, made without an axis, jitted over `mesh` as the one program it is on one device.
 
     For models whose examples depend on each other: the compiler divides the work, so statistics
@@ -75,21 +75,29 @@ def over_mesh_as_one(step: TrainStep, *, mesh: Mesh) -> jax.stages.Wrapped:
         layout = same if len(batch.labels) % mesh.size else rows
         return step(state, jax.lax.with_sharding_constraint(batch, layout))
 
-    return _jit_over(mesh, train_step)
+    return _jit_over(mesh, train_step, donate)
 
 
-def _jit_over(mesh: Mesh, train_step: TrainStep) -> jax.stages.Wrapped:
-    """Jitted with the state on every device, and donated; where the batch lies is open."""
+def _jit_over(mesh: Mesh, train_step: TrainStep, donate: bool) -> jax.stages.Wrapped:
+    """Jitted with the state on every device; where the batch lies is open."""
     same = NamedSharding(mesh, EVERYWHERE)
-    return jax.jit(train_step, in_shardings=(same, None), out_shardings=same, donate_argnums=0)
+    layouts: dict[str, Any] = {"in_shardings": (same, None), "out_shardings": same}
+    return jax.jit(train_step, **layouts, donate_argnums=donated(donate))
 
 
-def over_pmap(step: TrainStep, *, devices: Sequence[Any] | None = None) -> TrainStep:
+def donated(donate: bool) -> tuple[int, ...]:
+    """Which arguments of a training step are given away: the state, or none."""
+    return (0,) if donate else ()
+
+
+def over_pmap(
+    step: TrainStep, *, devices: Sequence[Any] | None = None, donate: bool = True
+) -> TrainStep:
     """`step`, made with `axis=AXIS`, by `jax.pmap`: the same update as `over_mesh`, the older way.
 
-    State and batch come and go as one device has them, the state donated; the first step copies it
-    to all `devices` (by default all of this process). Raises `UsageError` for a batch that does
-    not divide.
+    State and batch come and go as one device has them; the first step copies the state to all
+    `devices` (by default all of this process). Raises `UsageError` for a batch that does not
+    divide.
     """
     devices = list(jax.local_devices() if devices is None else devices)
     mapped = jax.pmap(
@@ -98,7 +106,7 @@ def over_pmap(step: TrainStep, *, devices: Sequence[Any] | None = None) -> Train
         in_axes=(None, 0),
         out_axes=None,
         devices=devices,
-        donate_argnums=0,
+        donate_argnums=donated(donate),
     )
 
     def split(x: jax.Array) -> jax.Array:

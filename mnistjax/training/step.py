@@ -1,6 +1,6 @@
-"""The training step: one pure function, compiled once, its state donated."""
+"""The training step: one pure function, compiled once, its state donated unless told otherwise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
@@ -11,31 +11,41 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from mnistjax.data.batches import Batch, to_unit
-from mnistjax.models.functional import ApplyFn, ApplyWithState, Params
+from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params
 from mnistjax.training.finite import nan_unless_finite
 from mnistjax.training.freeze import Mask, merge, trainable_part
-from mnistjax.training.gradients import Objective, gradient_sums, gradient_sums_with_state
-from mnistjax.training.metrics import Metrics
-from mnistjax.training.parallel import AXIS, over_mesh, over_mesh_as_one
+from mnistjax.training.gradients import (
+    Objective,
+    Sums,
+    gradient_sums,
+    gradient_sums_with_state,
+)
+from mnistjax.training.losses import LossFn, cross_entropy
+from mnistjax.training.metrics import Metric, Metrics, kinds_of
+from mnistjax.training.optimiser import update
+from mnistjax.training.parallel import AXIS, donated, over_mesh, over_mesh_as_one
 from mnistjax.training.state import TrainState, TrainStep
 
 
-def make_train_step(
+def make_train_step(  # noqa: PLR0913
     *,
     apply_fn: ApplyFn,
     tx: optax.GradientTransformation,
     preprocess: Callable[[Array], Array] = to_unit,
     micro_batch: int | None = None,
     frozen: Mask = False,
-    label_smoothing: float = 0.0,
+    loss_fn: LossFn = cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
+    donate: bool = True,
 ) -> jax.stages.Wrapped:
-    """Make the jitted `train_step(state, batch) -> (state, metrics)`; the state is donated.
+    """Make the jitted `train_step(state, batch) -> (state, metrics)`.
 
-    The loss is the mean softmax cross-entropy over the rows that count, so a padded batch gives
-    the update of the smaller one; the metrics' loss is NaN where a gradient is not finite.
-    `preprocess` turns raw uint8 pixels into what `apply_fn` wants, inside jit.
+    What is minimised is the mean of `loss_fn(logits, labels)`, softmax cross-entropy by default
+    (`training.losses`), over the rows that count, so a padded batch gives the update of the smaller
+    one; `metrics` are more figures (`training.metrics`). The metrics' loss is NaN where a gradient
+    is not finite. `preprocess` turns raw uint8 pixels into what `apply_fn` wants, inside jit.
 
     `micro_batch`: the gradient is summed over portions of so many examples; by default portions
     that suit a CPU (`micro_batch_size`), and the whole batch elsewhere: the same to rounding, as
@@ -44,10 +54,13 @@ def make_train_step(
 
     `frozen`: a mask (`freeze_mask`) of what keeps its value; no gradient of it is ever computed.
     `tx` has to leave out the same leaves: `optax.selective_transform(tx, freeze_mask=frozen)`.
-    `label_smoothing`: the share of every label that is spread evenly over all classes (Szegedy et
-    al. 2016, arXiv:1512.00567); metrics are without it. `mesh`: its devices (`data_mesh`) share
-    every batch; the update is that of one device to rounding, batch statistics included. Raises
-    `UsageError` for a batch that does not divide (with state, every device then computes all).
+    One that wants the loss, its gradient or the objective itself (`reduce_on_plateau`, `momo`,
+    `lbfgs`) gets those of the whole batch. `mesh`: its devices (`data_mesh`) share every batch; the
+    update is that of one device to rounding, batch statistics included. Raises `UsageError` for a
+    batch that does not divide (with state, every device then computes all).
+
+    `donate`: the new state takes the place of the old one, which is gone after the call (`fit` and
+    `init_state` copy before). Pass False to keep every state, for one more in memory.
 
     >>> from mnistjax.training.state import init_state
     >>> tx = optax.sgd(0.1)
@@ -65,15 +78,16 @@ def make_train_step(
         preprocess=preprocess,
         micro_batch=micro_batch,
         frozen=frozen,
-        label_smoothing=label_smoothing,
+        loss_fn=loss_fn,
+        metrics=metrics,
         seed=seed,
         platform=None if mesh is None else mesh.devices.flat[0].platform,
     )
     if mesh is None or mesh.size == 1:
-        return jax.jit(make(), donate_argnums=0)
+        return jax.jit(make(), donate_argnums=donated(donate))
     if isinstance(apply_fn, ApplyWithState):
-        return over_mesh_as_one(make(), mesh=mesh)
-    return over_mesh(make(axis=AXIS), mesh=mesh)
+        return over_mesh_as_one(make(), mesh=mesh, donate=donate)
+    return over_mesh(make(axis=AXIS), mesh=mesh, donate=donate)
 
 
 def make_step(  # noqa: PLR0913
@@ -83,7 +97,8 @@ def make_step(  # noqa: PLR0913
     preprocess: Callable[[Array], Array] = to_unit,
     micro_batch: int | None = None,
     frozen: Mask = False,
-    label_smoothing: float = 0.0,
+    loss_fn: LossFn = cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
     seed: int = 0,
     axis: str | None = None,
     platform: str | None = None,
@@ -94,22 +109,29 @@ def make_step(  # noqa: PLR0913
     a model with state has to take its statistics over it, too (`with_state(axis=...)`), else it is
     refused with `UsageError`. `platform`: what it will be compiled for, by default what JAX uses.
     """
-    objective = Objective(apply_fn, preprocess, frozen, label_smoothing)
-    sums = partial(gradient_sums, platform=platform)
+    objective = Objective(apply_fn, preprocess, frozen, loss_fn, kinds_of(metrics))
+    sums = partial(gradient_sums, platform=platform, micro_batch=micro_batch)
     if isinstance(apply_fn, ApplyWithState):
-        sums = partial(gradient_sums_with_state, seed=seed, axis=axis)
+        sums = partial(gradient_sums_with_state, seed=seed, axis=axis, micro_batch=micro_batch)
+
+    def means(trainable: Params, state: TrainState, batch: Batch) -> tuple[Sums, ModelState]:
+        """Loss and gradients of the whole batch, an example; metrics stay sums."""
+        (loss, grads, metrics), model_state = sums(objective, trainable, state, batch)
+        if axis is not None:
+            loss, grads, metrics = jax.lax.psum((loss, grads, metrics), axis)
+        scale = 1 / jnp.asarray(metrics.count, jnp.float32)
+        loss, grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), (loss, grads))
+        return Sums(loss, grads, metrics), model_state
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, metrics, model_state = sums(objective, state, batch, micro_batch=micro_batch)
-        if axis is not None:
-            grads, metrics = jax.lax.psum((grads, metrics), axis)
-        scale = 1 / jnp.asarray(metrics.count, jnp.float32)
-        grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
-        with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an int32
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        def at(params: Params) -> tuple[Sums, ModelState]:
+            return means(trainable_part(params, frozen), state, batch)
+
+        here, model_state = at(state.params)
+        updates, opt_state = update(tx, here, state, lambda params: at(params)[0])
         trainable = optax.apply_updates(trainable_part(state.params, frozen), updates)
         params = merge(cast(Params, trainable), state.params, frozen)
         new = TrainState(state.step + 1, params, opt_state, model_state)
-        return new, nan_unless_finite(metrics, grads)
+        return new, nan_unless_finite(here.metrics, here.grads)
 
     return train_step

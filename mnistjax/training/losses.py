@@ -1,0 +1,76 @@
+"""What is minimised, per example: cross-entropy, or any function of logits and labels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Shaped
+
+LossFn = Callable[[Any, Any], Array]
+"""`loss_fn(logits, labels) -> [batch]`, a loss for each example.
+
+One with an attribute `reported`, another such function, is trained with itself and told, logged and
+compared by that: what makes training better need not be what one wants to read.
+"""
+
+
+def cross_entropy(
+    logits: Float[Array, "batch classes"], labels: Shaped[Array, "batch *classes"]
+) -> Float[Array, " batch"]:
+    """Softmax cross-entropy with class numbers [batch], or with a share of each class (mixup).
+
+    >>> logits = jnp.array([[0.0, 0.0]])
+    >>> print(cross_entropy(logits, jnp.array([1])))
+    [0.6931472]
+    >>> print(cross_entropy(logits, jnp.array([[0.5, 0.5]])))
+    [0.6931472]
+    """
+    if labels.ndim == logits.ndim:
+        return optax.softmax_cross_entropy(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """Cross-entropy with a `share` of every label spread evenly over all classes.
+
+    Szegedy et al. 2016, arXiv:1512.00567. Reported is cross-entropy without it.
+
+    >>> print(Smoothed(0.1)(jnp.array([[2.0, 0.0]]), jnp.array([0])).round(4))
+    [0.2269]
+    """
+
+    share: float
+    reported = staticmethod(cross_entropy)
+
+    def __call__(self, logits: Array, labels: Array) -> Array:
+        even = -jax.nn.log_softmax(logits).mean(axis=-1)
+        return (1 - self.share) * cross_entropy(logits, labels) + self.share * even
+
+
+@dataclass(frozen=True)
+class ClassWeighted:
+    """Cross-entropy times the weight of the example's class, for classes of unequal numbers.
+
+    The mean is over examples, as Keras has it. Reported is cross-entropy without weights.
+
+    >>> loss_fn = ClassWeighted((1.0, 3.0))
+    >>> print(loss_fn(jnp.zeros((2, 2)), jnp.array([0, 1])).round(4))
+    [0.6931 2.0794]
+    """
+
+    weights: Sequence[float]
+    reported = staticmethod(cross_entropy)
+
+    def __call__(self, logits: Array, labels: Array) -> Array:
+        weights = jnp.asarray(self.weights, logits.dtype)
+        chosen = labels @ weights if labels.ndim == logits.ndim else weights[labels]
+        return chosen * cross_entropy(logits, labels)
+
+
+def reported(loss_fn: LossFn) -> LossFn:
+    """What `loss_fn` is told by: itself, unless it says otherwise."""
+    return getattr(loss_fn, "reported", loss_fn)
