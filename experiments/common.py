@@ -1,6 +1,6 @@
 """What every experiment does around its training: device, data, splits, the banner, the result."""
 
-import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
 from mnistjax.data.split import hold_out, subset
-from mnistjax.errors import UsageError
 from mnistjax.models.summary import LayerRow
-from mnistjax.platforms import JAX_NAMES
+from mnistjax.platforms import choose_platform
 from mnistjax.report.console import console, model_table
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.result import About, say_result, write_result
@@ -26,19 +25,7 @@ MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 500, 5, 50
 
 def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -> Dataset:
     """Choose the devices and load the data the flags ask for; a fallback is said loudly."""
-    if config.deterministic:  # read when the device is chosen, below
-        flags = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true"
-        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
-    if config.platform:
-        jax.config.update("jax_platforms", JAX_NAMES[config.platform])
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        fix = "pass --platform cpu, or install the extra for that device (cuda, tpu)"
-        what = f"--platform {config.platform}"
-        if config.platform is None:
-            what, fix = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS')}", "unset it, or set cpu"
-        raise UsageError(what, f"no such device ({error})", fix=fix) from error
+    choose_platform(config.platform, deterministic=config.deterministic)
     check_divides(config.batch_size, jax.local_device_count())
     data = load_dataset(
         config.dataset,
@@ -109,27 +96,33 @@ def show_model(config: RunConfig, layers: list[LayerRow]) -> None:
         console.print(model_table(layers))
 
 
-def run_options(config: RunConfig, experiment: str, directory: Path) -> RunOptions:
+def run_options(config: RunConfig, directory: Path) -> RunOptions:
     """How the flags want the run to be kept."""
+    place = str(directory)
     return RunOptions(
         resume=config.resume,
         keep=config.keep,
         tensorboard=config.tensorboard,
         quiet=config.quiet,
-        again=f"python -m experiments.{experiment} --resume --output {directory}",
+        save_steps=config.save_steps,
+        save_minutes=config.save_minutes,
+        log_every=config.log_every,
+        again=f"python -m experiments.{config.experiment} --resume --output {shlex.quote(place)}",
     )
 
 
-def settings(config: RunConfig, **digests: tuple[str, tuple[str, ...]]) -> dict[str, Setting]:
+def settings(
+    config: RunConfig, epochs: Setting, **digests: tuple[str, tuple[str, ...]]
+) -> dict[str, Setting]:
     """Every flag as a setting of the run, and digests with the flags that decide them."""
     given = {name: Setting(sha256, given_by=flags) for name, (sha256, flags) in digests.items()}
-    return settings_of(config) | given
+    return settings_of(config) | {"epochs": epochs} | given
 
 
-def shared_facts(config: RunConfig, experiment: str) -> dict[str, Any]:
+def shared_facts(config: RunConfig) -> dict[str, Any]:
     """What the summary of every experiment says of its flags."""
     names = "batch_size", "learning_rate", "dtype", "seed"
-    return {"experiment": experiment} | {name: getattr(config, name) for name in names}
+    return {"experiment": config.experiment} | {name: getattr(config, name) for name in names}
 
 
 def finish(config: RunConfig, directory: Path, trained: Trained, about: About) -> int:

@@ -3,9 +3,11 @@
 import math
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Set
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -13,14 +15,17 @@ from mnistjax.cli import Config, MayChange
 from mnistjax.data.load import DATASETS
 from mnistjax.errors import UsageError
 from mnistjax.platforms import PLATFORMS
-from mnistjax.runs.directory import check_directory, newest_run
+from mnistjax.runs.directory import check_directory, newest_run, reserved
 from mnistjax.runs.options import RunOptions
+from mnistjax.runs.resumed import as_it_was
 
+C = TypeVar("C", bound="RunConfig")
 DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
+    experiment = ""
     flag_of = {
         "name": "--dataset",
         "source": "--weights",
@@ -61,6 +66,12 @@ class RunConfig(Config):
     """What the model computes in; bfloat16 is fast on GPUs, TPUs and for VGG16 on some CPUs."""
     platform: MayChange[Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))]] = None
     """Device kind; default: the best there is."""
+    save_steps: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
+    """Save within an epoch, too, every N steps; SIGUSR1 saves at once."""
+    save_minutes: MayChange[Annotated[float | None, tyro.conf.arg(metavar="N")]] = None
+    """Save within an epoch, too, every N minutes."""
+    log_every: MayChange[int] = 1
+    """Write every Nth step to metrics.jsonl; epochs all."""
     tensorboard: MayChange[bool] = False
     """Write TensorBoard events too (needs the extra: pip install 'mnistjax[tensorboard]')."""
     quiet: MayChange[bool] = False
@@ -71,7 +82,8 @@ class RunConfig(Config):
         UsageError.unless_in("--dataset", self.dataset, DATASETS)
         UsageError.unless_in("--dtype", self.dtype, DTYPES)
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
-        for name in ("train_size", "epochs", "batch_size", "early_stopping"):
+        names = "train_size", "epochs", "batch_size", "early_stopping", "save_steps", "log_every"
+        for name in names:
             value = getattr(self, name)
             if value is not None and value < 1:
                 _refuse(name, value, "must be at least 1")
@@ -83,6 +95,8 @@ class RunConfig(Config):
         if not self.validation and self.early_stopping is not None:
             why = "needs examples held out that tell whether an epoch was better"
             _refuse("early_stopping", self.early_stopping, why, None)
+        if self.save_minutes is not None and not self.save_minutes > 0:
+            _refuse("save_minutes", self.save_minutes, "must be a positive number", "10")
         if not 0 <= self.seed < 2**32:  # jax wraps a larger seed without a word
             _refuse("seed", self.seed, "must lie in 0..4294967295", "0")
         self._validate_paths()
@@ -96,14 +110,22 @@ class RunConfig(Config):
         if self.dataset == "digits" and self.data_dir is not None:
             _refuse("data_dir", self.data_dir, "is not used by --dataset digits", None)
 
-    def run_directory(self, experiment: str) -> Path:
-        """The directory of this run, made by nobody yet; raise `StorageError` if it cannot be."""
-        if self.output is None and self.resume:
-            return newest_run(Path("runs"), experiment)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        directory = self.output or Path("runs") / f"{experiment}-{stamp}"
-        check_directory(directory, resume=self.resume)
-        return directory
+    def completed(self: C, given: Set[str]) -> C:
+        """With `--resume`, what is not `given` is as the run was made with: its `config.json`."""
+        if not self.resume:
+            return self
+        output = self.output or newest_run(Path("runs"), self.experiment)
+        check_directory(output, resume=True)
+        asked_now = given | {"output", "resume", "quiet", "debug"}
+        return replace(as_it_was(self, output, but=asked_now), output=output)
+
+    def run_directory(self) -> AbstractContextManager[Path]:
+        """The directory of this run, to be entered; raise `StorageError` if it cannot be one."""
+        if self.output is None:
+            name = f"{self.experiment}-{time.strftime('%Y%m%d-%H%M%S')}"
+            return reserved(Path("runs"), name)
+        check_directory(self.output, resume=self.resume)
+        return nullcontext(self.output)
 
 
 def check_path(name: str, path: Path) -> None:

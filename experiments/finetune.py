@@ -16,11 +16,11 @@ from mnistjax import cli
 
 def main(config: FinetuneConfig) -> int:
     """Run the experiment and return 0; a signal raises `Stopped`."""
-    directory = config.run_directory("finetune")
-    # Only now the seconds of importing jax: a wrong flag has been answered already.
-    from experiments.finetune_run import finetune
+    with config.run_directory() as directory:
+        # Only now the seconds of importing jax: a wrong flag has been answered already.
+        from experiments.finetune_run import finetune
 
-    return finetune(config, directory)
+        return finetune(config, directory)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ WHY = {
 class FinetuneConfig(RunConfig):
     """Fine-tune VGG16 on frozen features and write a report."""
 
+    experiment = "finetune"
     weights: MayChange[Annotated[str, tyro.conf.arg(metavar="auto|imagenet|random|PATH")]] = "auto"
     """auto: ImageNet's from Keras's cache or the network, else random; PATH: .h5, .safetensors."""
     preset: Annotated[str, tyro.conf.arg(metavar="|".join(PRESETS))] = "small"

@@ -26,6 +26,7 @@ from mnistjax.runs.best import by_accuracy, by_loss
 from mnistjax.runs.finetune_stages import Adam, one_stage, several_stages
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
+from mnistjax.runs.settings import Setting
 from mnistjax.runs.train_run import Trained, train_run
 from mnistjax.training.losses import Smoothed, cross_entropy
 from mnistjax.weights.source import SOURCES, Weights, load_weights
@@ -84,10 +85,11 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
     common.say(config, f"weights: {weights.origin} · {line}")
     settings = common.settings(
         config,
+        epochs_setting(config, plan),
         dataset_sha256=(data.sha256, ("dataset", "data_dir")),
         weights_sha256=(weights.sha256, ("weights",)),
     )
-    options = common.run_options(config, "finetune", directory)
+    options = common.run_options(config, directory)
     result = train_run(plan, directory, settings=settings, options=options)
     about = about_run(config, data, weights, got, result, layers, plan)
     return common.finish(config, directory, result, about)
@@ -123,6 +125,14 @@ def make_stages(config: FinetuneConfig, params: Params, *, count: int) -> list[S
     return one_stage(params, config.trained_names, adam, epochs=epochs, steps=steps)
 
 
+def epochs_setting(config: FinetuneConfig, plan: Plan) -> Setting:
+    """How many there are; stages say so themselves."""
+    if config.stages is not None:
+        return Setting(None, may_change=True)
+    falls = "the rate falls to 0 over all epochs, so it starts to fall anew from where it stopped"
+    return Setting(plan.epochs, may_change=True, told=falls if config.recipe.cosine else "")
+
+
 def about_run(
     config: FinetuneConfig,
     data: Dataset,
@@ -148,7 +158,7 @@ def about_run(
         layers=layers,
         train_examples=len(plan.train.labels),
         validation_examples=plan.held_out,
-        facts=common.shared_facts(config, "finetune") | facts,
+        facts=common.shared_facts(config) | facts,
         scored=got.splits[1],
         whole=result.params | {"backbone": backbone},
         filters=np.asarray(backbone["block1_conv1"]["kernel"]),

@@ -9,6 +9,7 @@ training on 2 cores of an AMD EPYC, jax 0.10.2.
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, cast
 
 import tyro
@@ -23,6 +24,7 @@ from mnistjax.ops.kinds import POOLS, Pool
 class ScratchConfig(RunConfig):
     """Train a small CNN from scratch and write a report."""
 
+    experiment = "scratch"
     image_size: int = 28
     """Side of the square that images of a folder are resized to, at least 10."""
     color: bool = False
@@ -43,8 +45,12 @@ class ScratchConfig(RunConfig):
 
 def main(config: ScratchConfig) -> int:
     """Run the experiment and return 0; a signal raises `Stopped`."""
-    directory = config.run_directory("scratch")
+    with config.run_directory() as directory:
+        return scratch(config, directory)
 
+
+def scratch(config: ScratchConfig, directory: Path) -> int:
+    """The whole run; the exit code is 0."""
     # Only now the seconds of importing jax: a wrong flag has been answered already.
     import numpy as np
     import optax
@@ -56,6 +62,7 @@ def main(config: ScratchConfig) -> int:
     from mnistjax.models.summary import summarise
     from mnistjax.runs.plan import Plan, Stage
     from mnistjax.runs.result import About
+    from mnistjax.runs.settings import Setting
     from mnistjax.runs.train_run import train_run
 
     data = common.load_data(config, image_size=config.image_size, color=config.color)
@@ -86,15 +93,19 @@ def main(config: ScratchConfig) -> int:
     trained = train_run(
         plan,
         directory,
-        settings=common.settings(config, dataset_sha256=(data.sha256, ("dataset", "data_dir"))),
-        options=common.run_options(config, "scratch", directory),
+        settings=common.settings(
+            config,
+            Setting(epochs, may_change=True),
+            dataset_sha256=(data.sha256, ("dataset", "data_dir")),
+        ),
+        options=common.run_options(config, directory),
     )
     about = About(
         data=data,
         layers=layers,
         train_examples=len(train.labels),
         validation_examples=plan.held_out,
-        facts=common.shared_facts(config, "scratch"),
+        facts=common.shared_facts(config),
         filters=np.asarray(trained.params["conv1"]["kernel"]),
     )
     return common.finish(config, directory, trained, about)

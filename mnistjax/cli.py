@@ -10,7 +10,7 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -20,6 +20,7 @@ from mnistjax.errors import MnistjaxError, Stopped, StorageError, UsageError
 from mnistjax.streams import make_lossy
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Config")
 MAY_CHANGE = "--resume may change it"
 MayChange = Annotated[T, MAY_CHANGE]
 """A flag that a resumed run may have otherwise: it does not change what the next step computes."""
@@ -45,8 +46,9 @@ class Config:
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
 
-
-C = TypeVar("C", bound=Config)
+    def completed(self: C, given: Set[str]) -> C:
+        """With what flags that are not `given` are taken from elsewhere, such as an earlier run."""
+        return self
 
 
 def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | None = None) -> int:
@@ -59,6 +61,8 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
         config = parse(config_class, argv)
+        config.validate()
+        config = config.completed(given(sys.argv[1:] if argv is None else argv))
         config.validate()
         return main(config)
     except KeyboardInterrupt:
@@ -139,6 +143,16 @@ def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
     fix = f"did you mean {meant.group(1)}? " if meant else ""
     why = parts[0].replace("{None}|", "")
     raise UsageError("command line", why, fix=f"{fix}--help lists every flag")
+
+
+def given(argv: Sequence[str]) -> set[str]:
+    """The fields that `argv` has flags for.
+
+    >>> sorted(given(["--batch-size", "8", "--no-cache-features", "--seed=1"]))
+    ['batch_size', 'cache_features', 'seed']
+    """
+    flags = (word.split("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--"))
+    return {flag.removeprefix("no_") for flag in flags}
 
 
 def _read(file: io.TextIOWrapper) -> str:

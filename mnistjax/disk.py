@@ -47,6 +47,22 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def lock_directory(path: Path) -> int | None:
+    """A descriptor that keeps the directory `path`, until it is closed; None if another has it.
+
+    The directory itself is locked, so nothing is left in it. Over NFS, which locks files that are
+    open to be written, nothing is.
+    """
+    descriptor = os.open(path, os.O_RDONLY) if fcntl else os.open(os.devnull, os.O_RDONLY)
+    try:
+        if try_lock(descriptor):
+            return descriptor
+    except OSError:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """An `OSError` inside becomes a `StorageError` about `path`."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,4 +36,11 @@ def params_sha256(params: Any) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide the numbers."""
     names = ("mnistjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a checkout that is only on the path
+        return "not installed"

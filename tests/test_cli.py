@@ -29,7 +29,7 @@ REFUSED = [
     ("--learning-rate 0", 2, "positive number"),
     ("--learning-rate fast", 2, "--learning-rate"),
     ("--validation 1", 2, "between 0 and 1"),
-    ("--validation 0", 2, "between 0 and 1"),
+    ("--validation -0.1", 2, "between 0 and 1"),
     ("--seed -1", 2, "0..4294967295"),
     ("--seed 4294967296", 2, "0..4294967295"),
     ("--seed 1e3", 2, "--seed"),
@@ -81,7 +81,7 @@ def test_refused_in_one_line_and_nothing_left_behind(argv, code, says, places, t
     before = files(tmp_path)
 
     def main(config: ScratchConfig) -> int:
-        config.run_directory("scratch")
+        config.run_directory()
         raise AssertionError("was not refused")
 
     assert cli.run(ScratchConfig, main, argv.format(**places).split(" ")) == code
@@ -232,4 +232,5 @@ def test_help_names_every_flag():
 def test_what_a_killed_start_leaves_does_not_make_a_directory_used(tmp_path):
     for name in (".lock", ".probe", "config.json.part"):
         (tmp_path / name).touch()
-    assert RunConfig(output=tmp_path).run_directory("scratch") == tmp_path
+    with RunConfig(output=tmp_path).run_directory() as directory:
+        assert directory == tmp_path

@@ -1,10 +1,10 @@
 """Numbers that stop being numbers end a run with exit code 6, and never reach a checkpoint."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.core import Tracer
 
 from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
@@ -96,7 +96,7 @@ def test_a_nan_in_the_data_of_epoch_2_leaves_epoch_1_saved(tmp_path):
 
     def through(batch):
         nonlocal calls
-        calls += not isinstance(batch.images, jax.core.Tracer)  # not those that ask for shapes
+        calls += not isinstance(batch.images, Tracer)  # not those that ask for shapes
         if calls <= 3:  # two steps, one to evaluate: then the second epoch
             return batch
         return batch._replace(images=batch.images.at[0, 0, 0, 0].set(jnp.nan))

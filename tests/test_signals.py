@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.core import Tracer
 
 from mnistjax.data.dataset import Split
 from mnistjax.errors import Stopped
@@ -80,7 +81,7 @@ class Once:
         self.fn, self.number, self.at, self.calls = fn, number, at, 0
 
     def __call__(self, *arguments, **named):
-        shapes = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        shapes = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
         self.calls += not shapes
         if self.calls == self.at and not shapes:
             os.kill(os.getpid(), self.number)

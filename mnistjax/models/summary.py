@@ -50,18 +50,28 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
         return nnx.capture(model, nnx.Intermediate, method_outputs=nnx.Intermediate)(images)[1]
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    shapes = jax.eval_shape(outputs, nnx.to_pure_dict(state), images)
-    rows = []
+    arrays = nnx.to_pure_dict(state)
+    try:
+        shapes = jax.eval_shape(outputs, arrays, images)
+    except Exception:  # of a model with a scan inside; or of one that does not take such images
+        jax.eval_shape(lambda s, x: nnx.merge(graphdef, s)(x), arrays, images)
+        shapes = {}
+    rows, counted = [], set[int]()
     for path, module in nnx.iter_modules(model):
-        own = {k: v[...] for k, v in vars(module).items() if isinstance(v, nnx.Param)}
+        params = {k: v for k, v in vars(module).items() if isinstance(v, nnx.Param)}
+        own = {k: v[...] for k, v in params.items()}
         if not own:
             continue
         calls = _calls(shapes, path)
         name = "/".join(str(part) for part in path) or type(module).__name__
-        parameters = sum(leaf.size for leaf in own.values())
+        parameters = sum(own[k].size for k, v in params.items() if id(v) not in counted)
+        counted |= {id(v) for v in params.values()}  # one that layers share counts once
         output = calls[0].shape[1:] if calls else ()
         flops = sum(filter(None, (_flops(module, own, call) for call in calls))) or None
         rows.append(LayerRow(name, type(module).__name__, output, parameters, flops))
+    total = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    if missing := total - sum(row.parameters for row in rows):
+        rows.append(LayerRow("elsewhere", "", (), missing, None))
     return rows
 
 

@@ -11,12 +11,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from mnistjax.ops.convolution import conv2d, conv2d_patches
 from mnistjax.ops.kinds import POOLS, Pool
-from mnistjax.ops.padding import NARROW, WIDE, Padding, in_float32, output_size, pad_for
+from mnistjax.ops.padding import (
+    NARROW,
+    WIDE,
+    Padding,
+    check_floats,
+    in_float32,
+    output_size,
+    pad_for,
+)
 from mnistjax.ops.pooling import avg_pool, first_maximum, max_pool, quarters, spread, to_place
+from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
 
 # Patches of the whole pooling window multiply (k + 1)^2 / k^2 times as much; 64 is the limit for
@@ -24,9 +33,10 @@ from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
 PATCH_VALUES = 64
 
 
+@anywhere
 @partial(jax.jit, static_argnames=("pool", "padding", "size"), inline=True)
 def conv_pool(
-    x: Float[Array, "batch height width inputs"],
+    x: Shaped[Array, "batch height width inputs"],
     kernel: Float[Array, "rows columns inputs outputs"],
     bias: Float[Array, " outputs"],
     *,
@@ -44,6 +54,7 @@ def conv_pool(
     >>> conv_pool(x, kernel, jnp.zeros(1), padding="VALID").ravel().tolist()
     [4.0, 4.0, 4.0, 4.0]
     """
+    check_floats(x, "conv_pool")
     if pool not in POOLS:
         raise ValueError(f"pool {pool!r}: must be one of {', '.join(POOLS)}")
     rows, columns = (s // 2 for s in output_size(x.shape, kernel.shape, padding))

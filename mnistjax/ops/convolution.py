@@ -24,11 +24,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from mnistjax.ops.padding import NARROW, WIDE, Padding, in_float32, output_size, pad_for
+from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
+@anywhere
 @partial(jax.jit, static_argnames=("padding", "strides", "dilation"), inline=True)
 def conv2d(
     x: Float[Array, "batch height width inputs"],

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
-from mnistjax.ops.padding import in_float32
+from mnistjax.ops.padding import check_floats, in_float32
+from mnistjax.ops.sharded import anywhere
 
 
+@anywhere
 @partial(jax.jit, static_argnames=("n", "k", "alpha", "beta"), inline=True)
 def local_response_norm(
-    x: Float[Array, "batch height width channels"],
+    x: Shaped[Array, "batch height width channels"],
     *,
     n: int = 5,
     k: float = 2.0,
@@ -26,11 +28,12 @@ def local_response_norm(
     more channel counts below than above. PyTorch's `LocalResponseNorm` divides alpha by n: pass it
     alpha * n. TensorFlow's `depth_radius` is n // 2, its `bias` k. 16-bit floats are computed in
     float32: bfloat16 has no number between 2 and 2.0156, where k plus the small sum lies.
-    Raises `ValueError` for n < 1 or k <= 0. Reverse-mode derivatives only.
+    Raises `ValueError` for n < 1 or k <= 0, `UsageError` for integers. Reverse-mode only.
 
     >>> local_response_norm(jnp.ones((1, 1, 1, 3)), n=3, k=1.0, alpha=1.0, beta=1.0).ravel()
     Array([0.33333334, 0.25      , 0.33333334], dtype=float32)
     """
+    check_floats(x, "local_response_norm")
     if n < 1 or k <= 0:
         raise ValueError(f"n {n}, k {k}: n must be at least 1 and k positive")
     return in_float32(partial(_normalise, n, k, alpha, beta))(x)  # pyright: ignore

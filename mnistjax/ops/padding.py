@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from mnistjax.errors import UsageError
+
 Padding = Literal["SAME", "VALID"]
 WIDE, NARROW = (jnp.float32, jnp.float64), (jnp.bfloat16, jnp.float16)
 
@@ -37,6 +39,17 @@ def pad_for(
         config.append((low, size[axis] + k - 1 - x.shape[axis + 1] - low, 0))
     config.append((0, 0, 0))
     return lax.pad(x, jnp.zeros((), x.dtype), config)  # a negative amount cuts
+
+
+def check_floats(x: Array, what: str) -> None:
+    """Raise `UsageError` unless `x` is of floats: a mean or power of integers wraps around.
+
+    >>> check_floats(jnp.zeros(1, jnp.uint8), "avg_pool")
+    Traceback (most recent call last):
+    mnistjax.errors.UsageError: avg_pool of uint8: takes floats. Fix: pass x.astype(jnp.float32)
+    """
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise UsageError(f"{what} of {x.dtype}", "takes floats", fix="pass x.astype(jnp.float32)")
 
 
 def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:

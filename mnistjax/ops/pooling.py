@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
-from mnistjax.ops.padding import Padding, in_float32
+from mnistjax.ops.padding import Padding, check_floats, in_float32
+from mnistjax.ops.sharded import anywhere
 
 
+@anywhere
 @partial(jax.jit, static_argnames=("window", "strides", "padding"), inline=True)
 def max_pool(
     x: Float[Array, "batch height width channels"],
@@ -35,9 +37,10 @@ def max_pool(
     return lax.platform_dependent(x, cpu=lambda x: _max_pool_2x2(_even(x)), default=plain)
 
 
+@anywhere
 @partial(jax.jit, static_argnames=("window", "strides", "padding"), inline=True)
 def avg_pool(
-    x: Float[Array, "batch height width channels"],
+    x: Shaped[Array, "batch height width channels"],
     window: tuple[int, int] = (2, 2),
     *,
     strides: tuple[int, int] | None = None,
@@ -45,9 +48,12 @@ def avg_pool(
 ) -> Float[Array, "batch height2 width2 channels"]:
     """The mean of each window; with "SAME", of the part inside the image, as in Keras.
 
+    Raises `UsageError` for integers.
+
     >>> avg_pool(jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel().tolist()
     [2.5, 4.5, 10.5, 12.5]
     """
+    check_floats(x, "avg_pool")
 
     def plain(x: Array) -> Array:
         with jax.numpy_dtype_promotion("standard"):  # Flax divides a float by an int

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mnistjax.ops.padding import Padding, in_float32, output_size, pad_for
+from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.tiling import PARTS, chains, cut, tile_size
 from mnistjax.ops.winograd_transforms import (
     multiply,
@@ -75,6 +76,7 @@ def _winograd_backward(m: int, residuals: tuple[list[Array], list[Array]], dy: A
 winograd_conv.defvjp(_winograd_forward, _winograd_backward)
 
 
+@anywhere
 @partial(jax.jit, static_argnames="padding", inline=True)
 def conv2d_frozen(
     x: Float[Array, "batch height width inputs"],

@@ -5,20 +5,28 @@ that may be damaged, and skips saves without an error. So this is decided here, 
 carry digests.
 """
 
+import json
 import math
+import operator
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import optax
+
 from mnistjax.disk import keep as keep_on_disk
-from mnistjax.errors import StorageError, warn
+from mnistjax.disk import lock_directory
+from mnistjax.errors import StorageError, UsageError, warn
 from mnistjax.models.functional import ModelState, Params
 from mnistjax.runs import snapshot
 from mnistjax.runs.digest import Record, seal
+from mnistjax.runs.leaves import plain
 from mnistjax.runs.snapshot import UNFINISHED, DamagedError
-from mnistjax.training.state import TrainState
+from mnistjax.training.state import TrainState, init_state
 
 ROOM = 3  # times the state: the new one, while two are kept
 
@@ -34,9 +42,9 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: the newest `keep`, at least two, and the best by `score`.
 
-    Enter it to write, one process at a time (`mnistjax.runs.lock.hold`): entering and leaving
-    remove what unfinished saves have left. Raises `StorageError` for what cannot be written, and
-    for what cannot be read or is not, bit for bit, what was saved.
+    Enter it to write, which one process may at a time, `StorageError` else: entering and leaving
+    remove what unfinished saves have left. To read, just call it. Raises `StorageError` for what
+    cannot be written, and for what cannot be read or is not, bit for bit, what was saved.
 
     >>> import tempfile, optax, jax.numpy as jnp
     >>> from mnistjax.training.state import init_state
@@ -47,24 +55,33 @@ class Checkpoints:
     {'note': 'first'}
     """
 
-    def __init__(self, directory: Path, *, keep: int = 2) -> None:
+    def __init__(self, directory: Path | str, *, keep: int = 2) -> None:
         if keep < 2:
             raise ValueError(f"keep={keep}: a damaged newest checkpoint needs one before it")
-        self._directory, self._keep = directory.absolute(), keep  # Orbax refuses a relative path
+        self._directory, self._keep = Path(directory).absolute(), keep  # Orbax wants it absolute
         self._records: dict[int, Record] = {}
+        self._descriptor: int | None = None
         with self._errors():
-            directory.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
         for step in self._found():
             with suppress(StorageError):  # told by `newest`
                 self._records[step] = snapshot.read_record(self._path(step))
 
     def __enter__(self) -> "Checkpoints":
         with self._errors():
+            self._descriptor = lock_directory(self._directory)
+            if self._descriptor is None:
+                why = "a run is writing there, in this process or another"
+                fix = "wait for it to end; to look, call Checkpoints without entering it"
+                raise StorageError(str(self._directory), why, fix=fix)
+            self._recover()
             self._clear()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._clear(ignore_errors=True)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
     @property
     def steps(self) -> list[int]:
@@ -80,14 +97,31 @@ class Checkpoints:
             why = f"checkpoints need {needed:,} bytes, {free:,} are free"
             raise StorageError(str(self._directory), why, fix=_FIX)
 
+    def try_out(self) -> None:
+        """Save something small and read it back; raise `StorageError` if that cannot be done.
+
+        Before training, not after its first epoch: some paths and file systems can be written
+        well, and not be read.
+        """
+        tiny = init_state({"w": np.zeros(1, np.float32)}, optax.identity())
+        place = self._directory / f"try{UNFINISHED}"
+        with self._errors(needed=snapshot.nbytes(tiny)):
+            place.mkdir(exist_ok=True)
+            snapshot.write(place / "0", 0, tiny, extra={}, score=None)
+            snapshot.load(place / "0", like=tiny)
+            shutil.rmtree(place)
+
     def save(
         self, step: int, state: TrainState, *, extra: dict[str, Any], score: float | None = None
     ) -> None:
         """Write `state` at `step`; when this returns it is on disk, with digests read back.
 
         A state with a higher `score` is kept longer; of equal scores the later. A checkpoint of
-        the same step is replaced.
+        the same step is replaced. Raises `UsageError` for a step that is no number from 0 on, for
+        an `extra` that is no JSON, and for a leaf of `state` that is no array.
         """
+        step, score = _number(step), None if score is None else float(score)
+        extra, state = _plain(extra), plain(state)
         path = self._path(step)
         part = path.with_name(f"{step}{UNFINISHED}")
         with self._errors(needed=snapshot.nbytes(state)):
@@ -104,6 +138,7 @@ class Checkpoints:
 
     def restore(self, step: int, *, like: TrainState) -> Saved:
         """The checkpoint of `step`, laid out as `like`: a state, which may have been donated."""
+        self._check_there(step)
         state, record = snapshot.load(self._path(step), like=like)
         return Saved(step, state, record.extra)
 
@@ -119,6 +154,7 @@ class Checkpoints:
 
     def model(self, step: int) -> tuple[Params, ModelState]:
         """Parameters and model state of `step` as NumPy arrays, for who has no state like it."""
+        self._check_there(step)
         return snapshot.load_arrays(self._path(step))
 
     def newest(self, *, like: Callable[[int], TrainState]) -> Saved | None:
@@ -145,6 +181,21 @@ class Checkpoints:
             going_on = f"going on from step {saved.step}" if saved else "starting at step 0"
             warn(f"{'; '.join(passed)}: {going_on}")
         return saved
+
+    def _check_there(self, step: int) -> None:
+        if not self._path(step).exists():
+            there = ", ".join(map(str, self.steps)) or "none"
+            what = f"{self._directory} has no checkpoint of step {step}"
+            raise StorageError(what, f"there are {there}", fix="pass one of `steps`")
+
+    def _recover(self) -> None:
+        """What was saved whole, when a kill came before it had its name."""
+        for part in self._directory.glob(f"*{UNFINISHED}"):
+            name = part.name.removesuffix(UNFINISHED)
+            path = part.with_name(name)
+            if name.isdecimal() and not path.exists() and snapshot.is_whole(part, int(name)):
+                part.rename(path)
+                self._records[int(name)] = snapshot.read_record(path)
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
@@ -190,6 +241,25 @@ class Checkpoints:
                 free = shutil.disk_usage(self._directory).free
                 why += f" ({needed:,} bytes needed, {free:,} free)"
             raise StorageError(str(self._directory), why, fix=_FIX) from error
+
+
+def _number(step: Any) -> int:
+    try:
+        number = operator.index(step)
+    except TypeError as error:
+        raise UsageError(f"`step` {step!r}", "is no whole number", fix="pass an int") from error
+    if number < 0:
+        raise UsageError(f"`step` {number}", "must be at least 0", fix="pass `step=0`")
+    return number
+
+
+def _plain(extra: dict[str, Any]) -> dict[str, Any]:
+    """`extra` as JSON gives it back; numbers of NumPy and JAX are numbers."""
+    try:
+        return json.loads(json.dumps(extra, default=lambda value: value.tolist()))
+    except (TypeError, ValueError, AttributeError) as error:
+        fix = "pass numbers, strings, lists and dicts of them"
+        raise UsageError("`extra`", f"is no JSON: {error}", fix=fix) from error
 
 
 _FIX = "check that the disk has room and the directory may be written, or pass another `directory`"

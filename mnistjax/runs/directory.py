@@ -1,7 +1,10 @@
 """Where runs are: may one begin or go on here, and which began last? Nothing here imports jax."""
 
+import itertools
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,33 @@ def check_directory(directory: Path, *, resume: bool) -> None:
     parent = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not parent.is_dir():
         raise StorageError(what, f"{parent} is a file", fix="pass another `directory`")
+
+
+@contextmanager
+def reserved(parent: Path, name: str) -> Iterator[Path]:
+    """A new directory `parent/name`, or `name-2` and so on, while it is entered.
+
+    Made at once, so that processes which start in the same second have one each. What no run has
+    begun in is removed at the end. Raises `StorageError` if it cannot be made.
+    """
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    directory = parent / name
+    for directory in map(parent.joinpath, names):
+        try:
+            directory.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if parent.exists() and not parent.is_dir():
+                fix = "pass another `directory`"
+                raise StorageError(str(directory), f"{parent} is a file", fix=fix) from None
+        except OSError as error:
+            why, fix = error.strerror or str(error), "pass a `directory` that can be written"
+            raise StorageError(str(directory), why, fix=fix) from error
+    try:
+        yield directory
+    finally:
+        with suppress(OSError):  # it is not empty
+            directory.rmdir()
 
 
 def newest_run(parent: Path, experiment: str) -> Path:

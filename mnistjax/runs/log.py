@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,8 +17,9 @@ class MetricsLog:
     """Append events to `<directory>/metrics.jsonl`; with `tensorboard`, to its event files too.
 
     Opening it drops rows after step `upto` (and a torn last line), so that a resumed run has each
-    step once. `evaluated` False: the epoch that ends at `upto` will be evaluated again, so its row
-    goes too. A context manager. Raises `UsageError` when the tensorboard extra is missing.
+    step once; of steps, only every `every`th is written. `evaluated` False: the epoch that ends at
+    `upto` will be evaluated again, so its row goes too. A context manager. Raises `UsageError` when
+    the tensorboard extra is missing.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class MetricsLog:
         upto: int = 0,
         evaluated: bool = True,
         tensorboard: bool = False,
+        every: int = 1,
     ) -> None:
         self._path = directory / "metrics.jsonl"
         self._writer = _tensorboard_writer(directory, upto) if tensorboard else None
@@ -35,8 +38,9 @@ class MetricsLog:
         rows = [row for row in rows if (row["kind"], row["step"]) not in again]
         self.epochs: list[dict[str, Any]] = epoch_rows(rows)
         """The epoch rows, in order; those of steps are in the file, however many they are."""
-        if upto and (not rows or rows[-1]["step"] < upto):
-            last = rows[-1]["step"] if rows else 0
+        self._every, last = every, rows[-1]["step"] if rows else 0
+        spaced = max([every, *(b["step"] - a["step"] for a, b in pairwise(rows[-3:]))])
+        if last + spaced <= upto:
             warn(f"{self._path}: is damaged; rows of steps {last + 1} to {upto} are lost")
         self._file: TextIO | None = None
         with self._never_fatal():
@@ -48,6 +52,8 @@ class MetricsLog:
 
         What cannot be written is told once; training goes on.
         """
+        if isinstance(event, StepEnd) and event.step % self._every:
+            return
         row: dict[str, Any] = {"kind": "step", "step": event.step, "epoch": event.epoch}
         if isinstance(event, EpochEnd):
             row |= {"kind": "epoch"}

@@ -22,6 +22,12 @@ class RunOptions:
     """Write TensorBoard events too."""
     quiet: bool = False
     """Show nothing."""
+    save_steps: int | None = None
+    """Save within an epoch, too, every so many steps."""
+    save_minutes: float | None = None
+    """Save within an epoch, too, every so many minutes. SIGUSR1 saves at once."""
+    log_every: int = 1
+    """Write every so many steps to metrics.jsonl; epochs all."""
     again: str = "the same call with RunOptions(resume=True)"
     """What goes on with it, for the message of an interruption."""
 

@@ -26,6 +26,8 @@ class Setting(NamedTuple):
     given_by: tuple[str, ...] = ()
     """Of a digest: the arguments by which came what it is of. A path may change, what lies there
     may not."""
+    told: str = ""
+    """What else changes where it does, for a warning."""
 
 
 Settings = Mapping[str, Setting]
@@ -69,7 +71,25 @@ def write_config(directory: Path, settings: Settings) -> None:
 def made_with() -> dict[str, Any]:
     """What the bits of a result depend on beside the settings."""
     device = {"backend": jax.default_backend(), "device": jax.devices()[0].device_kind}
-    return versions() | device | {"devices": jax.device_count(), "threads": _threads()}
+    machine = device | {"devices": jax.device_count(), "threads": _threads()}
+    settings = {name: getattr(jax.config, name, default) for name, default in _DEFAULTS.items()}
+    return versions() | machine | settings | {"xla_flags": _xla_flags()}
+
+
+# Settings of JAX that change what a step computes, and what they are where nobody sets them.
+_DEFAULTS = {
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+}
+
+
+def _xla_flags() -> str:
+    """XLA_FLAGS in one order, without those that only say how many devices there are or dump."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    silent = "--xla_force_host_platform_device_count", "--xla_dump", "--xla_gpu_deterministic_ops"
+    return " ".join(sorted(flag for flag in flags if not flag.startswith(silent)))
 
 
 def _threads() -> int:
@@ -96,7 +116,11 @@ def check_same_run(directory: Path, settings: Settings) -> None:
     }
     if changed:
         raise _refusal(directory, settings, before, changed)
-    then, now = before.get("made_with", {}), made_with()
+    for name, setting in settings.items():
+        was = before.get(name)
+        if setting.told and was is not None and was != setting.value:
+            warn(f"resuming {directory}: {name} {setting.value} (was {was}): {setting.told}")
+    then, now = _DEFAULTS | {"xla_flags": ""} | before.get("made_with", {}), made_with()
     other = [
         f"{name} {now[name]} (was {then.get(name)})" for name in now if then.get(name) != now[name]
     ]

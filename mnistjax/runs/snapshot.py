@@ -1,9 +1,6 @@
 """One saved state in a directory: Orbax (v1 API, wrapped here alone) and the digests beside it."""
 
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,9 @@ from mnistjax.runs.digest import (
     seal,
     unseal,
 )
+from mnistjax.runs.leaves import as_it_was, emptied, filled, plain, shape_of
+from mnistjax.runs.orbax import orbax_path, without_orbax_log
+from mnistjax.training.freeze import paths
 from mnistjax.training.state import TrainState
 
 DIGESTS = "digests.json"
@@ -41,13 +41,24 @@ def write(
 
     Whatever Orbax and the disk raise comes out as it is.
     """
-    record = Record(SCHEMA, step, score, extra, digests(state), {})
-    with _without_orbax_log():
-        ocp.save(str(directory), _saved(state), overwrite=True)
+    arrays = plain(state)
+    record = Record(SCHEMA, step, score, extra, digests(arrays), {})
+    with orbax_path(directory) as path, without_orbax_log():
+        ocp.save(path, _saved(arrays), overwrite=True)
     record = record._replace(files=file_digests(directory))
     (directory / DIGESTS).write_text(seal(record))
     keep(*directory.rglob("*"), directory)
     return record
+
+
+def is_whole(directory: Path, step: int) -> bool:
+    """Whether `directory` has all files of a saved `step`."""
+    try:
+        record = unseal((directory / DIGESTS).read_text())
+        _compare_files(directory, record)
+    except (OSError, ValueError, KeyError, TypeError, StorageError):
+        return False
+    return record.step == step
 
 
 def read_record(directory: Path) -> Record:
@@ -73,14 +84,14 @@ def load(directory: Path, *, like: TrainState) -> tuple[TrainState, Record]:
     Raises `StorageError` if it is the state of another model, `DamagedError` if it is damaged.
     """
     record = read_record(directory)
-    _compare_layouts(directory, record.leaves, layout(like))
+    shapes = jax.tree.map(shape_of, like)
+    _compare_layouts(directory, record.leaves, layout(shapes))
     _compare_files(directory, record)
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
-    )
-    state = like._replace(**ocp.load(str(directory), _saved(shapes)))
-    _compare_arrays(directory, record.leaves, state)
-    return state, record
+    with orbax_path(directory) as path, without_orbax_log():
+        read = ocp.load(path, _saved(shapes))
+    arrays = jax.tree.map(emptied, shapes, like._replace(**read))
+    _compare_arrays(directory, record.leaves, arrays)
+    return jax.tree.map(as_it_was, like, arrays), record
 
 
 def load_arrays(directory: Path) -> tuple[Params, ModelState]:
@@ -90,12 +101,15 @@ def load_arrays(directory: Path) -> tuple[Params, ModelState]:
     """
     record = read_record(directory)
     _compare_files(directory, record)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), orbax_path(directory) as path, without_orbax_log():
         warnings.simplefilter("ignore")  # that no devices are named: they do not matter here
-        tree = jax.tree.map(np.asarray, ocp.load(str(directory)))
+        tree = jax.tree.map(np.asarray, ocp.load(path))
     found = {name: tree.get(name, ()) for name in ("params", "model_state")}
-    saved = [leaf for leaf in record.leaves if leaf.path.split("/")[0] in found]
-    _compare_arrays(directory, saved, found)
+    saved = {leaf.path: leaf for leaf in record.leaves if leaf.path.split("/")[0] in found}
+    there = zip(paths(found), jax.tree.leaves(found), strict=True)
+    leaves = [emptied(_shape(saved[path]), leaf) if path in saved else leaf for path, leaf in there]
+    found = jax.tree.unflatten(jax.tree.structure(found), leaves)
+    _compare_arrays(directory, [*saved.values()], found)
     return found["params"], found["model_state"]
 
 
@@ -104,12 +118,16 @@ def _saved(state: TrainState) -> dict[str, Any]:
     fields = state._asdict()
     if not jax.tree.leaves(state.model_state):
         del fields["model_state"]
-    return fields
+    return jax.tree.map(filled, fields)
+
+
+def _shape(leaf: Leaf) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
 def nbytes(state: TrainState) -> int:
     """Bytes of all arrays of `state`."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(plain(state)))
 
 
 def _compare_files(directory: Path, record: Record) -> None:
@@ -145,15 +163,3 @@ def _compare_layouts(directory: Path, saved: list[Leaf], wanted: list[Leaf]) -> 
 def _damaged(directory: Path, why: str) -> DamagedError:
     fix = "put the directory back from a copy, or start anew with another `directory`"
     return DamagedError(str(directory), why, fix=fix)
-
-
-@contextmanager
-def _without_orbax_log() -> Iterator[None]:
-    """Its threads log what they raise; the user gets one line, with the reason in it."""
-    log = logging.getLogger("absl")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

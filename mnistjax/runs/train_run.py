@@ -17,6 +17,7 @@ from mnistjax.runs.claim import claim_directory, refuse_lost_checkpoints
 from mnistjax.runs.diverged import explained
 from mnistjax.runs.log import MetricsLog
 from mnistjax.runs.options import RunOptions
+from mnistjax.runs.pace import Pace
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.record import Recorder, SoFar, read_so_far
 from mnistjax.runs.settings import Settings, write_config
@@ -83,10 +84,12 @@ def train_run(
             upto=start.step,
             evaluated=not start.so_far.interrupted,
             tensorboard=options.tensorboard,
+            every=options.log_every,
         )
         with log, StopSignals() as stop, display, explained(settings, checkpoints):
             recorder = Recorder(plan, checkpoints, log, display)
-            seconds = _through_stages(plan, start, eval_step, recorder, stop, mesh)
+            pace = Pace(stop, options, step=start.step)
+            seconds = _through_stages(plan, start, eval_step, recorder, pace, mesh)
         if stop.number is not None:
             what = f"step {checkpoints.steps[-1]} is saved"
             raise Stopped(stop.number, what, fix=f"{options.again} goes on")
@@ -105,6 +108,7 @@ def _start(plan: Plan, checkpoints: Checkpoints, directory: Path, mesh: Mesh | N
     step = saved.step if saved else 0
     state = replicate(saved.state if saved else plan.begin(), mesh)
     checkpoints.check_room(state)
+    checkpoints.try_out()
     return Start(plan.stage_that_made(step), state, read_so_far(saved.extra if saved else {}), step)
 
 
@@ -130,7 +134,7 @@ def _through_stages(
     start: Start,
     eval_step: EvalStep,
     recorder: Recorder,
-    stop: StopSignals,
+    pace: Pace,
     mesh: Mesh | None,
 ) -> float:
     """Train from `start` to the end of the last stage, or to a stop; the seconds of compiling."""
@@ -142,7 +146,7 @@ def _through_stages(
             continue  # done, and evaluated
         if number != start.stage:
             state = replicate(_enter(stage, state, recorder), mesh)
-        step, seconds = _compile(plan, stage, state, mesh)
+        step, seconds = _compile(plan, stage, state, pace, mesh)
         compile_seconds += seconds
         events = fit(
             state,
@@ -154,10 +158,10 @@ def _through_stages(
             batch_size=plan.batch_size,
             seed=plan.seed,
             so_far=so_far,
-            should_stop=lambda: stop.requested,
+            should_stop=pace,
         )
         state, so_far = recorder.follow(events, state), SoFar()
-        if recorder.finished or stop.requested:
+        if recorder.finished or pace.signals.requested:
             break
     return compile_seconds
 
@@ -172,7 +176,7 @@ def _enter(stage: Stage, state: TrainState, recorder: Recorder) -> TrainState:
 
 
 def _compile(
-    plan: Plan, stage: Stage, state: TrainState, mesh: Mesh | None
+    plan: Plan, stage: Stage, state: TrainState, pace: Pace, mesh: Mesh | None
 ) -> tuple[TrainStep, float]:
     """The step of `stage` through the frozen part, for each size of batch, and the seconds."""
     train_step = make_train_step(
@@ -195,6 +199,7 @@ def _compile(
         seconds += taken
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        pace.step += 1
         return compiled[len(batch.labels)](state, plan.through(batch))
 
     return step, seconds

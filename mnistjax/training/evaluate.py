@@ -15,7 +15,7 @@ from mnistjax.training.check import check_split
 from mnistjax.training.finite import fetch
 from mnistjax.training.losses import LossFn, cross_entropy
 from mnistjax.training.metrics import Metric, Metrics, kinds_of, metrics_of, widen
-from mnistjax.training.parallel import by_rows
+from mnistjax.training.parallel import as_data_mesh, by_rows
 
 EvalStep = Callable[..., tuple[Metrics, Array]]
 """`eval_step(params, batch)`, and of a model with state `eval_step(params, batch, model_state)`."""
@@ -41,6 +41,7 @@ def make_eval_step(
         logits, _ = call(apply_fn, *model, preprocess(images), None)
         return widen(logits)
 
+    mesh = mesh if mesh is None else as_data_mesh(mesh)
     shared, kinds = by_rows(forward, mesh=mesh), kinds_of(metrics)
 
     @jax.jit

@@ -60,8 +60,10 @@ def check_finite(tree: Any, what: str) -> None:
     For a state about to be saved: a loss can be finite while a parameter, or what an optimiser
     remembers of its gradients, no longer is.
     """
-    flags = jax.device_get(_flags(tree))
-    bad = [path for path, good in zip(paths(tree), flags, strict=True) if not good]
+    named = zip(paths(tree), jax.tree.leaves(tree), strict=True)
+    numbers = {path: leaf for path, leaf in named if jnp.issubdtype(leaf.dtype, jnp.inexact)}
+    flags = jax.device_get(_flags([*numbers.values()]))
+    bad = [path for path, good in zip(numbers, flags, strict=True) if not good]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise NumericalError(what, f"{', '.join(bad[:3])}{more} is not finite", fix=FIX)

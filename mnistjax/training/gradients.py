@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from mnistjax.data.batches import Batch
 from mnistjax.errors import UsageError
 from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params, call
 from mnistjax.training.freeze import Mask, merge
+from mnistjax.training.independent import check_independent
 from mnistjax.training.losses import LossFn, reported
 from mnistjax.training.metrics import Kinds, Metrics, metrics_of, widen
 from mnistjax.training.micro_batch import micro_batch_size, sum_over_micro_batches, sum_with_state
@@ -71,10 +72,18 @@ def gradient_sums(
     micro_batch: int | None,
     platform: str | None,
 ) -> tuple[Sums, ModelState]:
-    """Of a model whose examples do not depend on each other, in portions that suit the platform."""
+    """Of a model whose examples do not depend on each other, in portions that suit the platform.
+
+    Raises `UsageError` if they do (`check_independent`).
+    """
+
+    def forward(params: Params, images: Array) -> Any:
+        return call(objective.apply_fn, params, (), objective.preprocess(images), None)[0]
 
     def portion(batch: Batch) -> Sums:
         return sums_of(objective, trainable, state, batch, None)[0]
+
+    check_independent(forward, state.params, batch.images)
 
     parameters = optax.tree.size(trainable)
     size = micro_batch or micro_batch_size(batch.images.shape, platform, parameters=parameters)

@@ -1,12 +1,11 @@
 """Training in stages: groups of parameters with an optimiser each, and states that outlive one."""
 
-from collections.abc import Mapping
-from itertools import takewhile
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 import jax
 import optax
-from jax.tree_util import DictKey, keystr, tree_leaves_with_path
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from mnistjax.errors import UsageError
 from mnistjax.models.functional import Params
@@ -63,7 +62,7 @@ def retarget(
     ('conv/w',)
     """
     before = {keystr(path): leaf for path, leaf in tree_leaves_with_path(opt_state)}
-    initial = tx.init(params)
+    initial, known = tx.init(params), {path for path, _ in tree_leaves_with_path(params)}
     fresh, counting, leaves = [], [], []
     for path, leaf in tree_leaves_with_path(initial):
         old = before.get(keystr(path))
@@ -71,7 +70,7 @@ def retarget(
         leaves.append(old if same else leaf)
         if not same:
             fresh.append(path)
-        elif not _parameter(path):
+        elif _parameter(path, known) is None:
             counting.append(path[:-1])
     for path in fresh:
         if any(path[: len(owner)] == owner for owner in counting):
@@ -80,13 +79,14 @@ def retarget(
                 "updates of it would be several times the learning rate"
             )
             fix = "give it a pattern of its own in group_by_path"
-            raise UsageError(f"parameter {_parameter(path)}", why, fix=fix)
-    names = {_parameter(path) for path in fresh}
+            raise UsageError(f"parameter {_parameter(path, known)}", why, fix=fix)
+    names = {_parameter(path, known) for path in fresh}
     opt_state = jax.tree.unflatten(jax.tree.structure(initial), leaves)
     return Retargeted(opt_state, tuple(name for name in paths(params) if name in names))
 
 
-def _parameter(path: tuple[Any, ...]) -> str:
-    """The end of a state's path that is a parameter's: keys of dicts, behind a field's name."""
-    keys = [*takewhile(lambda key: isinstance(key, DictKey), reversed(path))]
-    return "/".join(str(key.key) for key in reversed(keys))
+def _parameter(path: tuple[Any, ...], known: Set[tuple[Any, ...]]) -> str | None:
+    """The parameter, of those `known` by their paths, that the end of a state's path names."""
+    ends = (path[i:] for i in range(len(path) + 1))
+    found = next((end for end in ends if end in known), None)
+    return None if found is None else keystr(found, simple=True, separator="/")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from mnistjax.data.batches import Batch
 from mnistjax.models.functional import ModelState
+from mnistjax.ops.sharded import vary, varying
 
 Sums = TypeVar("Sums")
 # XLA runs an elementwise operation on several threads only where it makes more than 512 KB, and a
@@ -74,7 +75,7 @@ def sum_over_micro_batches(fn: Callable[[Batch], Sums], batch: Batch, size: int 
 
     split_batch = jax.tree.map(split, batch)
     shapes = jax.eval_shape(leaves, jax.tree.map(lambda x: x[0], split_batch))
-    zeros = [jnp.zeros(s.shape, s.dtype) for s in shapes]
+    zeros = [vary(jnp.zeros(s.shape, s.dtype), varying(s)) for s in shapes]
     totals, _ = jax.lax.scan(add, zeros, split_batch, unroll=at_once)
     return jax.tree.unflatten(structure, totals)
 

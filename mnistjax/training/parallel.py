@@ -10,6 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
+from mnistjax.errors import UsageError
 from mnistjax.training.batch_size import check_divides
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState, TrainStep
@@ -27,6 +28,17 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """
     chosen = np.array(jax.local_devices() if devices is None else devices)
     return Mesh(chosen, (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def as_data_mesh(mesh: Mesh) -> Mesh:
+    """`mesh`, of one axis of any name and type (`jax.make_mesh`), as `data_mesh` makes it.
+
+    Raises `UsageError` for one of more axes: nothing here divides a model.
+    """
+    if len([size for size in mesh.shape.values() if size > 1]) > 1:
+        why = "has more than one axis, and only the batch is divided"
+        raise UsageError(f"`mesh` {dict(mesh.shape)}", why, fix="pass `mesh=data_mesh()`")
+    return data_mesh([*mesh.devices.flat])
 
 
 def mesh_if_several() -> Mesh | None:

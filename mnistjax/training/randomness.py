@@ -3,8 +3,8 @@
 import jax
 from jaxtyping import Array, Int32
 
-# Named here, so that no setting of JAX changes it.
-IMPLEMENTATION = "threefry2x32"
+from mnistjax.data.batches import IMPLEMENTATION
+
 # Epochs fold their number into the seed's key directly (`data.batches.epoch_order`): steps have a
 # stream of their own, or the masks of step 1 would come from the bits that order epoch 1.
 STEPS = 0x57E95

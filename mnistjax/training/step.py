@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from mnistjax.data.batches import Batch, to_unit
 from mnistjax.models.functional import ApplyFn, ApplyWithState, ModelState, Params
+from mnistjax.ops.sharded import vary, varying
 from mnistjax.training.finite import nan_unless_finite
 from mnistjax.training.freeze import Mask, merge, trainable_part
 from mnistjax.training.gradients import (
@@ -23,7 +24,7 @@ from mnistjax.training.gradients import (
 from mnistjax.training.losses import LossFn, cross_entropy
 from mnistjax.training.metrics import Metric, Metrics, kinds_of
 from mnistjax.training.optimiser import update
-from mnistjax.training.parallel import AXIS, donated, over_mesh, over_mesh_as_one
+from mnistjax.training.parallel import AXIS, as_data_mesh, donated, over_mesh, over_mesh_as_one
 from mnistjax.training.state import TrainState, TrainStep
 
 
@@ -71,6 +72,7 @@ def make_train_step(  # noqa: PLR0913
     >>> int(state.step), round(metrics.loss, 4)
     (1, 1.0986)
     """
+    mesh = mesh if mesh is None else as_data_mesh(mesh)
     make = partial(
         make_step,
         apply_fn=apply_fn,
@@ -116,6 +118,8 @@ def make_step(  # noqa: PLR0913
 
     def means(trainable: Params, state: TrainState, batch: Batch) -> tuple[Sums, ModelState]:
         """Loss and gradients of the whole batch, an example; metrics stay sums."""
+        if axis is not None:  # else a `shard_map` that checks sums gradients itself, a second time
+            trainable = jax.tree.map(lambda p: vary(p, varying(batch.labels)), trainable)
         (loss, grads, metrics), model_state = sums(objective, trainable, state, batch)
         if axis is not None:
             loss, grads, metrics = jax.lax.psum((loss, grads, metrics), axis)

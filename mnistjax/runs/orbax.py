@@ -1,0 +1,43 @@
+"""What Orbax needs around it: a path that it can read, and silence about what is told anyway."""
+
+import gc
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Orbax writes below a directory called `[run]` and finds nothing there again: it looks for files by
+# patterns, and takes "[", "]" and "\" of the path for part of them.
+_PATTERN = re.compile(r"[\[\]\\*?{}]")
+
+
+@contextmanager
+def orbax_path(directory: Path) -> Iterator[str]:
+    """`directory` by a road without such characters, where its own has some."""
+    if not _PATTERN.search(str(directory)) or os.name != "posix":
+        yield str(directory)
+        return
+    with tempfile.TemporaryDirectory(prefix="mnistjax-") as road:
+        link = Path(road) / "link"
+        link.symlink_to(directory.parent, target_is_directory=True)
+        yield str(link / directory.name)
+
+
+@contextmanager
+def without_orbax_log() -> Iterator[None]:
+    """Its threads and tasks log what they raise; the user gets one line, with the reason in it."""
+    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception:
+        gc.collect()  # a task that failed says so when it is thrown away: here, not later
+        raise
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
