@@ -81,18 +81,24 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
     common.banner(config, directory, (train, validation, data), plan.epochs)
     common.show_model(config, layers)
     line = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
-    common.say(config, f"recipe {config.preset}: {WHY[config.preset]}")
-    common.say(config, f"weights: {weights.origin} · {line}")
+    say_recipe(config, weights, line)
     settings = common.settings(
         config,
         epochs_setting(config, plan),
         dataset_sha256=(data.sha256, ("dataset", "data_dir")),
         weights_sha256=(weights.sha256, ("weights",)),
     )
-    options = common.run_options(config, directory)
-    result = train_run(plan, directory, settings=settings, options=options)
+    result = train_run(
+        plan, directory, settings=settings, options=common.run_options(config, directory)
+    )
     about = about_run(config, data, weights, got, result, layers, plan)
     return common.finish(config, directory, result, about)
+
+
+def say_recipe(config: FinetuneConfig, weights: Weights, line: str) -> None:
+    """What is about to be trained how, from what."""
+    common.say(config, f"recipe {config.preset}: {WHY[config.preset]}")
+    common.say(config, f"weights: {weights.origin} · {line}")
 
 
 def features_of(

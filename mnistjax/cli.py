@@ -138,7 +138,8 @@ def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
         if exit_.code == 0:  # --help
             raise
     lines = [line.strip(" │|") for line in _read(said).splitlines()]
-    parts = re.split(r"\n[─-]{4,}\n", "\n".join(lines[1:-1]))  # between the box's edges
+    inside = "\n".join(lines[1:-1])  # the box's edges; its lines are dashes where ─ has no code
+    parts = [part.strip() for part in re.split(r"(?m)^[─-]{4,}$", inside) if part.strip()]
     meant = re.search(r"Perhaps you meant:\s+(--[\w-]+)", "\n".join(parts))
     fix = f"did you mean {meant.group(1)}? " if meant else ""
     why = parts[0].replace("{None}|", "")

@@ -22,6 +22,7 @@ from mnistjax.runs.log import read_rows
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.freeze import freeze_mask
+from mnistjax.training.losses import Smoothed
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.parallel import AXIS, by_rows, data_mesh, over_pmap, replicate
 from mnistjax.training.randomness import step_key
@@ -85,7 +86,7 @@ OPTIONS = {
     "frozen, smoothed": {
         "tx": optax.selective_transform(TX, freeze_mask=FROZEN),
         "frozen": FROZEN,
-        "label_smoothing": 0.1,
+        "loss_fn": Smoothed(0.1),
     },
 }
 

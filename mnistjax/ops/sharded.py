@@ -38,7 +38,8 @@ def anywhere(op: Op) -> Op:
         layout = _rows_of(arrays[0])
         if layout is None:
             return call(*arrays)
-        return jax.sharding.auto_axes(call, out_sharding=layout)(*arrays)
+        divided: Any = jax.sharding.auto_axes(call, out_sharding=layout)
+        return divided(*arrays)
 
     return wrapped  # type: ignore[return-value]
 

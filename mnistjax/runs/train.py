@@ -34,6 +34,7 @@ from mnistjax.training.freeze import freeze_mask, paths
 Model = nnx.Module | tuple[ApplyFn, Params] | tuple[ApplyFn, Params, ModelState]
 
 
+@jax.transfer_guard("allow")
 def train(  # noqa: PLR0913
     model: Model,
     data: Dataset,

@@ -54,6 +54,7 @@ class Start(NamedTuple):
     step: int
 
 
+@jax.transfer_guard("allow")  # what is moved here is moved on purpose
 def train_run(
     plan: Plan,
     directory: Path,

@@ -21,7 +21,7 @@ def check_independent(forward: Callable[[Params, Array], Any], params: Params, i
     batch in it: an update 39 % off, in a batch-normalised network that was tried. What goes on
     behind a callback, or by indices, is not seen.
 
-    >>> check_independent(lambda params, x: x - x.mean(0), {}, jax.ShapeDtypeStruct((4, 2), "float32"))
+    >>> check_independent(lambda params, x: x - x.mean(), {}, jax.ShapeDtypeStruct((4, 2), "float32"))
     Traceback (most recent call last):
     mnistjax.errors.UsageError: `apply_fn`: its examples depend on each other (reduce_sum over the batch). Fix: mark it by with_state, as a function (params, model_state, images, key) -> (logits, model_state)
     """  # noqa: E501
@@ -52,7 +52,7 @@ def _reduced(equation: JaxprEqn) -> list[int]:
     """The sizes of the axes that `equation` mixes the values of."""
     name, params = equation.primitive.name, equation.params
     aval: Any = equation.invars[0].aval if equation.invars else None
-    shape = getattr(aval, "shape", ())
+    shape: Any = getattr(aval, "shape", ())
     if name == "dot_general":
         return [shape[axis] for axis in params["dimension_numbers"][0][0]]
     if name.startswith(("reduce_", "arg")) and "axes" in params:

@@ -98,13 +98,48 @@ def fit(  # noqa: PLR0913
     split that the steps do not take (`check_split`), and `NumericalError` when a loss, a gradient
     or any value of the state is not finite: no event holds such a state.
     """
+    events = _fit(
+        _Place(state, *so_far),
+        train_step,
+        eval_step,
+        train,
+        validation,
+        should_stop,
+        Rhythm(epochs, batch_size, seed),
+    )
+    while True:
+        with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
+            event = next(events, None)
+        if event is None:
+            return
+        yield event
+
+
+class Rhythm(NamedTuple):
+    """How many epochs, in batches of what size, in whose order."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+
+
+def _fit(
+    at: "_Place",
+    train_step: TrainStep,
+    eval_step: EvalStep,
+    train: Split,
+    validation: Split | None,
+    should_stop: Callable[[], bool | str],
+    rhythm: Rhythm,
+) -> Iterator[Event]:
+    state, (epochs, batch_size, seed) = at.state, rhythm
     padded = not jax.tree.leaves(state.model_state)
     score = partial(scored, eval_step, state.params, state.model_state)
     check_split(train, "train", score=score, batch_size=batch_size)
     if validation is not None:
         check_split(validation, "validation", score=score, batch_size=ROWS)
     images, labels = on_device(train)
-    steps, at = steps_per_epoch(len(train.labels), batch_size), _Place(state, *so_far)
+    steps = steps_per_epoch(len(train.labels), batch_size)
     begun, done = divmod(at.step, steps)
     if done == 0 and at.train.count:  # stopped between its last step and the end of its evaluation
         begun, done = begun - 1, steps

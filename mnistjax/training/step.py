@@ -59,9 +59,7 @@ def make_train_step(  # noqa: PLR0913
     `lbfgs`) gets those of the whole batch. `mesh`: its devices (`data_mesh`) share every batch; the
     update is that of one device to rounding, batch statistics included. Raises `UsageError` for a
     batch that does not divide (with state, every device then computes all).
-
-    `donate`: the new state takes the place of the old one, which is gone after the call (`fit` and
-    `init_state` copy before). Pass False to keep every state, for one more in memory.
+    `donate`: the old state is gone after the call (`init_state` and `fit` copy before it).
 
     >>> from mnistjax.training.state import init_state
     >>> tx = optax.sgd(0.1)
