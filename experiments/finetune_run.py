@@ -41,7 +41,6 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
     source = config.weights if config.weights in SOURCES else Path(config.weights)
     weights = load_weights(source, cut=recipe.cut, seed=config.seed, quiet=config.quiet)
     common.say_loudly(config, weights.notice)
-
     got = features_of(config, weights, frozen, [common.chosen_train(config, data), data.test])
     train, validation = common.split_off_validation(config, got.splits[0])
     input_shape = map_shape((recipe.image_size, recipe.image_size, 3), frozen)

@@ -25,14 +25,20 @@ def kill_loop(kills, seed, model="plain"):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_run_killed_twenty_times_equals_one_never_killed():
-    kill_loop(20, seed=0)
+def test_a_run_killed_eight_times_equals_one_never_killed():
+    kill_loop(8, seed=0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("model", ["NNX", pytest.param("Linen", marks=pytest.mark.soak)])
 def test_with_batch_norm_and_dropout_too(model):
     kill_loop(2, seed=1, model=model)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.soak)])
+def test_with_stages_early_stopping_and_saves_within_epochs_too(kills):
+    kill_loop(kills, seed=2, model="staged")
 
 
 @pytest.mark.soak

@@ -11,7 +11,8 @@ from jaxtyping import Array
 
 from mnistjax.errors import UsageError
 
-Params = dict[str, Any]
+Params = Any
+"""A tree of arrays: nested dicts here, anything that JAX takes for one elsewhere."""
 ModelState = Any
 """A tree of arrays that training changes without a gradient, such as running statistics."""
 

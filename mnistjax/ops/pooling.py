@@ -16,12 +16,12 @@ from mnistjax.ops.sharded import anywhere
 @anywhere
 @partial(jax.jit, static_argnames=("window", "strides", "padding"), inline=True)
 def max_pool(
-    x: Float[Array, "batch height width channels"],
+    x: Shaped[Array, "batch height width channels"],
     window: tuple[int, int] = (2, 2),
     *,
     strides: tuple[int, int] | None = None,
     padding: Padding = "VALID",
-) -> Float[Array, "batch height2 width2 channels"]:
+) -> Shaped[Array, "batch height2 width2 channels"]:
     """The largest of each window; `strides` default to the window, as in Keras and PyTorch.
 
     The gradient goes to the first maximum of a window, in rows then columns, on every platform.

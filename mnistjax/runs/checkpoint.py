@@ -112,11 +112,12 @@ class Checkpoints:
             shutil.rmtree(place)
 
     def save(
-        self, step: int, state: TrainState, *, extra: dict[str, Any], score: float | None = None
+        self, step: Any, state: TrainState, *, extra: dict[str, Any], score: Any = None
     ) -> None:
         """Write `state` at `step`; when this returns it is on disk, with digests read back.
 
-        A state with a higher `score` is kept longer; of equal scores the later. A checkpoint of
+        `step` and `score` are an int and a float, or what NumPy and JAX have for them. A state with
+        a higher `score` is kept longer; of equal scores the later. A checkpoint of
         the same step is replaced. Raises `UsageError` for a step that is no number from 0 on, for
         an `extra` that is no JSON, and for a leaf of `state` that is no array.
         """

@@ -184,6 +184,7 @@ def _correct(logits: Array, labels: Array, told: LossFn) -> Array | None:
 
 
 def _sum(values: Array, mask: Array) -> Array:
-    values = jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
+    there = mask.reshape(-1, *[1] * (values.ndim - 1))
+    values = jnp.where(there, values, jnp.zeros_like(values))
     exact = not jnp.issubdtype(values.dtype, jnp.inexact)
     return values.sum(0, dtype=jnp.int32 if exact else values.dtype)
