@@ -29,9 +29,16 @@ from .training.freeze import freeze_mask as freeze_mask
 from .training.groups import group_by_path as group_by_path
 from .training.loop import EpochEnd as EpochEnd
 from .training.loop import Interrupted as Interrupted
+from .training.loop import Midway as Midway
 from .training.loop import StepEnd as StepEnd
 from .training.loop import fit as fit
+from .training.losses import ClassWeighted as ClassWeighted
+from .training.losses import Smoothed as Smoothed
+from .training.losses import cross_entropy as cross_entropy
+from .training.metrics import Metric as Metric
 from .training.metrics import Metrics as Metrics
+from .training.metrics import balanced_accuracy as balanced_accuracy
+from .training.metrics import top_k as top_k
 from .training.parallel import data_mesh as data_mesh
 from .training.randomness import step_key as step_key
 from .training.state import TrainState as TrainState

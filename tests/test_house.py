@@ -26,6 +26,7 @@ def too_much(source: str) -> list[str]:
         positional = len(node.args.posonlyargs) + len(node.args.args)
         parameters = positional + len(node.args.kwonlyargs)
         by_name = positional <= 3 and not node.name.startswith("_")
+        parameters -= positional if by_name else 0
         most = MOST_OF_A_PUBLIC_ONE if by_name else MOST_PARAMETERS
         if lines > LONGEST:
             found.append(f"{node.name}: {lines} lines")

@@ -13,6 +13,7 @@ from flax import nnx
 from stateful_models import CLASSES, NNXNet, linen_model, split
 
 import mnistjax as mj
+from mnistjax.report.figures import learning_curves
 from mnistjax.runs.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -154,3 +155,27 @@ def test_damaged_parameters_are_told_not_returned(whole, tmp_path):
     path.write_bytes(data)
     with pytest.raises(mj.MnistjaxError, match="is not what was saved"):
         _ = mj.Run(copy).best_params
+
+
+def test_metrics_are_in_the_log_the_summary_and_the_curves(tmp_path):
+    run = mj.train(
+        (linear, {"w": np.zeros((784, 10), np.float32)}),
+        mj.load_dataset("digits"),
+        tmp_path,
+        loss_fn=mj.Smoothed(0.1),
+        metrics={"top3": mj.top_k(3)},
+        validation=0,
+        epochs=1,
+        options=mj.RunOptions(quiet=True),
+    )
+    (epoch,) = run.epochs
+    assert epoch["train_accuracy"] < epoch["train_top3"] < 1
+    assert not [name for name in epoch if name.startswith("val_")]
+    assert run.summary["test_accuracy"] < run.summary["test_top3"] < 1
+    assert run.summary["best_validation_loss"] is None
+    curves = learning_curves(run.epochs, best=1)
+    assert [axes.get_title() for axes in curves.axes if axes.lines] == ["loss", "accuracy", "top3"]
+
+
+def linear(params, images):
+    return images.reshape(len(images), -1) @ params["w"]

@@ -1,6 +1,6 @@
 """`train`: from a model and a data set to a finished run directory, in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mnistjax.data.dataset import Dataset
+from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.split import hold_out
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import (
@@ -30,6 +30,8 @@ from mnistjax.runs.settings import Setting
 from mnistjax.runs.train_run import Trained, train_run
 from mnistjax.training.batch_size import check_batch_size, check_divides
 from mnistjax.training.freeze import freeze_mask, paths
+from mnistjax.training.losses import LossFn, cross_entropy
+from mnistjax.training.metrics import Metric
 
 Model = nnx.Module | tuple[ApplyFn, Params] | tuple[ApplyFn, Params, ModelState]
 
@@ -41,6 +43,8 @@ def train(  # noqa: PLR0913
     directory: Path | str,
     *,
     tx: optax.GradientTransformation | None = None,
+    loss_fn: LossFn = cross_entropy,
+    metrics: Mapping[str, Metric] | None = None,
     trainable: Sequence[str] = ("*",),
     epochs: int = 5,
     batch_size: int = 128,
@@ -52,14 +56,15 @@ def train(  # noqa: PLR0913
 
     `model` is an NNX module, or `(apply_fn, params)` of any other library, or with its state
     `(apply_fn, params, model_state)` (`with_state`); it sees float32 images in 0..1. `tx` is by
-    default Adam at 1e-3. `trainable` are patterns over parameter paths (`freeze_mask`); the rest
-    keeps its values. A share of `validation` of the training examples is held out; the epoch with
-    the lowest loss on them is scored on the test set, once; with 0, the last epoch is.
+    default Adam at 1e-3; `loss_fn` and `metrics` as in `make_train_step`, shown wherever the loss
+    is. `trainable` are patterns over parameter paths (`freeze_mask`); the rest keeps its values. A
+    share of `validation` of the training examples is held out; the epoch with the lowest loss on
+    them is scored on the test set, once; with 0, the last epoch is.
 
     After a kill, Ctrl-C (which raises `Stopped`) or for more `epochs`, call it again with
-    `RunOptions(resume=True)` and the same arguments: it goes on to the bits of a run never
-    stopped. What can be compared is; `tx` is yours to keep. Raises `StorageError` for a directory
-    that is used, `UsageError` for a batch that cannot be, and the errors of `train_run`.
+    `RunOptions(resume=True)` and the same arguments, of which functions are not compared: it goes
+    on to the bits of a run never stopped. Raises `StorageError` for a directory that is used,
+    `UsageError` for a batch that cannot be, and the errors of `train_run`.
 
     >>> import tempfile, mnistjax as mj
     >>> def linear(params, images):
@@ -74,11 +79,7 @@ def train(  # noqa: PLR0913
     apply_fn, params, model_state = _functional(model)
     frozen = freeze_mask(params, trainable=trainable)
     tx = optax.selective_transform(tx or optax.adam(1e-3), freeze_mask=frozen)
-    kept, held_out = data.train, None
-    if validation:
-        kept, held_out = hold_out(data.train, fraction=validation, seed=seed)
-    check_batch_size(batch_size, len(kept.labels))
-    check_divides(batch_size, jax.local_device_count())
+    kept, held_out = _parts(data.train, validation, seed, batch_size)
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
@@ -88,6 +89,8 @@ def train(  # noqa: PLR0913
         validation=held_out,
         batch_size=batch_size,
         seed=seed,
+        loss_fn=loss_fn,
+        metrics=metrics or {},
     )
     settings = {"validation": Setting(validation), "trainable": Setting(list(trainable))}
     trained = train_run(plan, directory, settings=settings | _settings(plan, data), options=options)
@@ -95,6 +98,18 @@ def train(  # noqa: PLR0913
     if not options.quiet:
         console.print(say_result(result), highlight=False)
     return Run(directory)
+
+
+def _parts(
+    train: Split, validation: float, seed: int, batch_size: int
+) -> tuple[Split, Split | None]:
+    """What trains and what is held out, if anything; checked for batches of that size."""
+    kept, held_out = train, None
+    if validation:
+        kept, held_out = hold_out(train, fraction=validation, seed=seed)
+    check_batch_size(batch_size, len(kept.labels))
+    check_divides(batch_size, jax.local_device_count())
+    return kept, held_out
 
 
 def _settings(plan: Plan, data: Dataset) -> dict[str, Setting]:
