@@ -164,7 +164,7 @@ def test_metrics_are_in_the_log_the_summary_and_the_curves(tmp_path):
         tmp_path,
         loss_fn=mj.Smoothed(0.1),
         metrics={"top3": mj.top_k(3)},
-        validation=0,
+        validation=0.0,
         epochs=1,
         options=mj.RunOptions(quiet=True),
     )

@@ -37,7 +37,7 @@ def reserved(parent: Path, name: str) -> Iterator[Path]:
     begun in is removed at the end. Raises `StorageError` if it cannot be made.
     """
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    directory = parent / name
+    directory, made = parent / name, not parent.exists()
     for directory in map(parent.joinpath, names):
         try:
             directory.mkdir(parents=True)
@@ -54,6 +54,8 @@ def reserved(parent: Path, name: str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is not empty
             directory.rmdir()
+            if made:
+                parent.rmdir()
 
 
 def newest_run(parent: Path, experiment: str) -> Path:

@@ -64,19 +64,18 @@ def train(  # noqa: PLR0913
     After a kill, Ctrl-C (which raises `Stopped`) or for more `epochs`, call it again with
     `RunOptions(resume=True)` and the same arguments, of which functions are not compared: it goes
     on to the bits of a run never stopped. Raises `StorageError` for a directory that is used,
-    `UsageError` for a batch that cannot be, and the errors of `train_run`.
+    `UsageError` for a batch that cannot be, and what `train_run` raises.
 
     >>> import tempfile, mnistjax as mj
     >>> def linear(params, images):
     ...     return images.reshape(len(images), -1) @ params["w"]
-    >>> model, quiet = (linear, {"w": np.zeros((784, 10), np.float32)}), mj.RunOptions(quiet=True)
+    >>> model, hush = (linear, {"w": np.zeros((784, 10), np.float32)}), mj.RunOptions(quiet=True)
     >>> with tempfile.TemporaryDirectory() as place:
-    ...     run = mj.train(model, mj.load_dataset("digits"), place, epochs=2, options=quiet)
-    ...     run.summary["test_accuracy"] > 0.7, run.best_params["w"].shape
-    (True, (784, 10))
+    ...     mj.train(model, mj.load_dataset("digits"), place, options=hush).settings["seed"]
+    0
     """
     options, directory = options or RunOptions(), Path(directory)
-    apply_fn, params, model_state = _functional(model)
+    (apply_fn, params, model_state), metrics = _functional(model), metrics or {}
     frozen = freeze_mask(params, trainable=trainable)
     tx = optax.selective_transform(tx or optax.adam(1e-3), freeze_mask=frozen)
     kept, held_out = _parts(data.train, validation, seed, batch_size)
@@ -90,7 +89,7 @@ def train(  # noqa: PLR0913
         batch_size=batch_size,
         seed=seed,
         loss_fn=loss_fn,
-        metrics=metrics or {},
+        metrics=metrics,
     )
     settings = {"validation": Setting(validation), "trainable": Setting(list(trainable))}
     trained = train_run(plan, directory, settings=settings | _settings(plan, data), options=options)
