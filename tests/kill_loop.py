@@ -30,7 +30,7 @@ from mnistjax.runs.log import read_rows
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.settings import Setting
-from mnistjax.runs.snapshot import UNFINISHED, read_record
+from mnistjax.runs.snapshot import UNFINISHED, is_whole, read_record
 from mnistjax.runs.train_run import train_run
 
 IMAGES, BATCH = 12, 6
@@ -135,8 +135,15 @@ def ended(pid: int, *, kill_after: float | None, directory: Path) -> int:
 
 
 def newest(directory: Path) -> int:
-    places = (directory / "checkpoints").glob("*")
-    return max((int(place.name) for place in places if place.name.isdecimal()), default=0)
+    """The newest step saved: under its name, or sealed just before it got that."""
+    places = [*(directory / "checkpoints").glob("*")]
+    sealed = [
+        int(name)
+        for place in places
+        if (name := place.name.removesuffix(UNFINISHED)).isdecimal()
+        if place.name == name or is_whole(place, int(name))
+    ]
+    return max(sealed, default=0)
 
 
 def one_run(
