@@ -39,7 +39,8 @@ def on_devices(count, *command, seconds=300):
 
 
 def test_eight_devices_do_what_one_does():
-    done = on_devices(8, "pytest", "tests/eight_devices.py", "-x", "-n", "0")
+    files = "tests/eight_devices.py", "tests/typed_devices.py"
+    done = on_devices(8, "pytest", *files, "-x", "-n", "0", seconds=900)
     assert done.returncode == 0, done.stdout[-5000:]
 
 

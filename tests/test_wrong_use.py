@@ -1,5 +1,6 @@
 """Wrong use is told, with the true reason, and never trained; right use works."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from orbax.checkpoint import v1 as ocp
 
 import mnistjax as mj
 from mnistjax.data.dataset import Split
@@ -21,6 +23,7 @@ from mnistjax.models import layers
 from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
+from mnistjax.runs.orbax import without_orbax_log
 
 ROOT = Path(__file__).parent.parent
 random = np.random.default_rng(0)
@@ -319,3 +322,18 @@ def test_a_disk_that_fills_while_training_is_one_line(tmp_path):
     )
     assert done.returncode == 5
     assert done.stderr.count("\n") == 1 and "bytes needed" in done.stderr, done.stderr
+
+
+def test_what_orbax_could_not_read_is_said_once(tmp_path, caplog):
+    """Its tasks log their errors when they are thrown away, whoever has told them already."""
+    place = str(tmp_path / "a[b]c" / "1")  # which Orbax writes, and does not find again
+    Path(place).parent.mkdir()
+    with without_orbax_log():
+        ocp.save(place, {"w": jnp.ones(2)})
+        shape = {"w": jax.ShapeDtypeStruct((2,), "float32", sharding=PARAMS["w"].sharding)}
+        try:
+            ocp.load(place, shape)
+        except Exception:
+            gc.collect()
+    gc.collect()
+    assert not caplog.records
