@@ -1,6 +1,5 @@
 """Wrong use is told, with the true reason, and never trained; right use works."""
 
-import gc
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from orbax.checkpoint import v1 as ocp
 
 import mnistjax as mj
 from mnistjax.data.dataset import Split
@@ -23,7 +21,6 @@ from mnistjax.models import layers
 from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
-from mnistjax.runs.orbax import without_orbax_log
 
 ROOT = Path(__file__).parent.parent
 random = np.random.default_rng(0)
@@ -251,8 +248,25 @@ def test_it_trains_in_a_thread_and_under_a_transfer_guard(tmp_path, guard):
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+    state, step = mj.init_state(PARAMS, TX), mj.make_train_step(apply_fn=linear, tx=TX)
+    score, split = mj.make_eval_step(apply_fn=linear), Split(IMAGES, LABELS)
+    plan = mj.Plan(
+        apply_fn=linear,
+        params=PARAMS,
+        stages=[mj.Stage(1, TX)],
+        train=split,
+        validation=split,
+        batch_size=8,
+    )
+    quiet = mj.RunOptions(quiet=True)
     with jax.transfer_guard(guard):
         found.append(train(tmp_path / "guard"))
+        given: dict[str, Any] = {"train": split, "epochs": 1, "batch_size": 8, "seed": 0}
+        events = mj.fit(state, train_step=step, eval_step=score, validation=split, **given)
+        *_, end = events
+        assert isinstance(end, mj.EpochEnd)
+        assert mj.evaluate(score, end.state.params, split)[0].count == 24
+        assert len(mj.train_run(plan, tmp_path / "run", options=quiet).epochs) == 1
     assert len(found) == 2 and len({*found}) == 1
 
 
@@ -322,18 +336,3 @@ def test_a_disk_that_fills_while_training_is_one_line(tmp_path):
     )
     assert done.returncode == 5
     assert done.stderr.count("\n") == 1 and "bytes needed" in done.stderr, done.stderr
-
-
-def test_what_orbax_could_not_read_is_said_once(tmp_path, caplog):
-    """Its tasks log their errors when they are thrown away, whoever has told them already."""
-    place = str(tmp_path / "a[b]c" / "1")  # which Orbax writes, and does not find again
-    Path(place).parent.mkdir()
-    with without_orbax_log():
-        ocp.save(place, {"w": jnp.ones(2)})
-        shape = {"w": jax.ShapeDtypeStruct((2,), "float32", sharding=PARAMS["w"].sharding)}
-        try:
-            ocp.load(place, shape)
-        except Exception:
-            gc.collect()
-    gc.collect()
-    assert not caplog.records
