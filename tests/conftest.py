@@ -2,6 +2,7 @@ import atexit
 import gzip
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,15 @@ import numpy as np
 import pytest
 
 from mnistjax.data.idx import FILES
+
+# What starts the tests in the background may ignore these, and so would all that they start.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
+
 
 atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
