@@ -10,7 +10,7 @@ from experiments.config import RunConfig
 from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
-from mnistjax.data.split import hold_out, subset
+from mnistjax.data.split import part_off, subset
 from mnistjax.models.summary import LayerRow
 from mnistjax.platforms import choose_platform
 from mnistjax.report.console import console, model_table
@@ -58,9 +58,7 @@ def chosen_train(config: RunConfig, data: Dataset) -> Split:
 
 def split_off_validation(config: RunConfig, examples: Split) -> tuple[Split, Split | None]:
     """(training, validation); raise `UsageError` if a batch is larger than what is left."""
-    train, validation = examples, None
-    if config.validation:
-        train, validation = hold_out(examples, fraction=config.validation, seed=config.seed)
+    train, validation = part_off(examples, fraction=config.validation, seed=config.seed)
     check_batch_size(config.batch_size, len(train.labels))
     return train, validation
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -32,7 +33,6 @@ for _number, _handler in (
 ):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
-
 
 atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -119,3 +119,24 @@ def vgg16_file():
     if not path.is_file():
         pytest.skip("real VGG16 weights are not in ../shared/data/vgg16")
     return path
+
+
+@pytest.fixture
+def signal_at(monkeypatch):
+    """`with signal_at(step):` this process gets a signal once the row of that step is written."""
+    from mnistjax.runs.log import MetricsLog
+
+    @contextmanager
+    def planted(step, number=signal.SIGTERM):
+        add = MetricsLog.add
+
+        def sends(log, event, **more):
+            add(log, event, **more)
+            if event.step == step:
+                os.kill(os.getpid(), number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MetricsLog, "add", sends)
+            yield
+
+    return planted

@@ -16,7 +16,7 @@ from mnistjax.data.dataset import Split
 from mnistjax.data.idx import FILES, read_idx
 from mnistjax.errors import UsageError
 from mnistjax.frozen.file import FeatureFile
-from mnistjax.runs.log import MetricsLog, read_rows
+from mnistjax.runs.log import read_rows
 from mnistjax.weights.source import load_weights
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -138,21 +138,14 @@ def test_a_cache_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monk
 STAGES = "--stages", "head:1,block3:1@1e-4", "--train-size", "100"
 
 
-def test_stages_and_a_resumed_stage_equals_one_never_left(tmp_path, monkeypatch):
+def test_stages_and_a_resumed_stage_equals_one_never_left(tmp_path, signal_at):
     assert finetune(tmp_path / "whole", *STAGES) == 0
     got = summary(tmp_path / "whole")
     assert (got["unfrozen"], got["epochs"]) == ("block3", 2)
     assert got["trainable_parameters"] > 1_400_000 + 1_000_000
     assert got["feature_cache"]["bytes"] == (100 + 360) * 8 * 8 * 128 * 4  # block 2's map
-    run, add = tmp_path / "run", MetricsLog.add
-
-    def stopped_in_the_second_stage(log, event, **more):
-        add(log, event, **more)
-        if event.step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MetricsLog, "add", stopped_in_the_second_stage)
+    run = tmp_path / "run"
+    with signal_at(7):  # in the second stage
         assert finetune(run, *STAGES) == 143
     assert finetune(run, *STAGES, "--resume") == 0
     assert summary(run)["params_sha256"] == got["params_sha256"]

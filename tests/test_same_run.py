@@ -27,7 +27,7 @@ from mnistjax.runs import checkpoint as checkpoint_module
 from mnistjax.runs import snapshot
 from mnistjax.runs.best import last
 from mnistjax.runs.checkpoint import Checkpoints
-from mnistjax.runs.log import MetricsLog, read_rows
+from mnistjax.runs.log import read_rows
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.settings import Setting, check_same_run, write_config
@@ -75,19 +75,11 @@ def scratch(directory, *argv):
     return cli.run(ScratchConfig, main, ["--output", str(directory), "--quiet", *argv])
 
 
-def test_what_is_not_given_is_as_the_run_was_made_with(tmp_path, capsys, monkeypatch):
+def test_what_is_not_given_is_as_the_run_was_made_with(tmp_path, capsys, signal_at):
     small = "--dataset", "digits", "--train-size", "200", "--batch-size", "40", "--seed", "3"
     made = *small, "--epochs", "2", "--learning-rate", "0.01", "--pool", "avg", "--lrn"
     assert scratch(tmp_path / "whole", *made) == 0
-    add = MetricsLog.add
-
-    def stop_at_step_3(log, event, **more):
-        add(log, event, **more)
-        if event.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MetricsLog, "add", stop_at_step_3)
+    with signal_at(3):
         assert scratch(tmp_path / "run", *made) == 143
     printed = capsys.readouterr().err.split("Fix: ")[1]
     assert printed.startswith("python -m experiments.scratch --resume --output ")
@@ -270,22 +262,17 @@ def test_saves_within_an_epoch_change_no_bit(tmp_path, monkeypatch, every):
     assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
 
 
-def test_sigusr1_saves_and_goes_on(tmp_path, monkeypatch):
-    saved, save, add = [], Checkpoints.save, MetricsLog.add
+def test_sigusr1_saves_and_goes_on(tmp_path, monkeypatch, signal_at):
+    saved, save = [], Checkpoints.save
 
     def note(self, step, *arguments, **named):
         saved.append(step)
         save(self, step, *arguments, **named)
 
-    def ask(log, event, **more):
-        add(log, event, **more)
-        if event.step == 2 and "metrics" in event._fields:
-            os.kill(os.getpid(), signal.SIGUSR1)
-
     before = signal.getsignal(signal.SIGUSR1)
-    monkeypatch.setattr(MetricsLog, "add", ask)
     monkeypatch.setattr(Checkpoints, "save", note)
-    trained = run(tmp_path, plan(1))
+    with signal_at(2, signal.SIGUSR1):
+        trained = run(tmp_path, plan(1))
     assert saved == [3, 5] and trained.epochs[-1]["step"] == 5
     assert signal.getsignal(signal.SIGUSR1) == before
 

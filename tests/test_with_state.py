@@ -1,8 +1,5 @@
 """Models with state and randomness: equal to plain loops, stopped anywhere, over micro-batches."""
 
-import os
-import signal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +11,6 @@ from stateful_models import NNXNet, linen_model, nnx_model, split, written_out
 from mnistjax.data.batches import Batch, epoch_order, on_device, take_batch
 from mnistjax.errors import Stopped, UsageError
 from mnistjax.models.functional import functional_with_state, with_state
-from mnistjax.runs.log import MetricsLog
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.run import Run
@@ -156,18 +152,10 @@ def plan(model, epochs=EPOCHS):
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_stopped_in_an_epoch_and_resumed_it_has_the_same_bits(make, tmp_path, monkeypatch):
+def test_stopped_in_an_epoch_and_resumed_it_has_the_same_bits(make, tmp_path, signal_at):
     quiet = RunOptions(quiet=True)
     whole = train_run(plan(make()), tmp_path / "whole", settings={}, options=quiet)
-    add = MetricsLog.add
-
-    def stop_at_6(log, event, **more):
-        add(log, event, **more)
-        if event.step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped, match="step 7 is saved"):
-        patch.setattr(MetricsLog, "add", stop_at_6)
+    with signal_at(6), pytest.raises(Stopped, match="step 7 is saved"):
         train_run(plan(make()), tmp_path / "run", settings={}, options=quiet)
     go_on = RunOptions(quiet=True, resume=True)
     got = train_run(plan(make()), tmp_path / "run", settings={}, options=go_on)

@@ -22,6 +22,16 @@ def hold_out(split: Split, *, fraction: float, seed: int) -> tuple[Split, Split]
     return _part(split, held_out=fraction, seed=seed)
 
 
+def part_off(split: Split, *, fraction: float, seed: int) -> tuple[Split, Split | None]:
+    """`hold_out`, or all of `split` and None where `fraction` is 0.
+
+    >>> split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.zeros(2, np.int32))
+    >>> part_off(split, fraction=0.0, seed=0)[1] is None
+    True
+    """
+    return hold_out(split, fraction=fraction, seed=seed) if fraction else (split, None)
+
+
 def subset(split: Split, *, size: int, seed: int) -> Split:
     """A stratified sample of `size` examples, in their original order; all of them if that many.
 

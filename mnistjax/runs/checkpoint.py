@@ -117,9 +117,9 @@ class Checkpoints:
         """Write `state` at `step`; when this returns it is on disk, with digests read back.
 
         `step` and `score` are an int and a float, or what NumPy and JAX have for them. A state with
-        a higher `score` is kept longer; of equal scores the later. A checkpoint of
-        the same step is replaced. Raises `UsageError` for a step that is no number from 0 on, for
-        an `extra` that is no JSON, and for a leaf of `state` that is no array.
+        a higher `score` is kept longer; of equal scores the later. A checkpoint of the same step is
+        replaced. Raises `UsageError` for a step that is no number from 0 on, for an `extra` that is
+        no JSON, and for a leaf of `state` that is no array.
         """
         step, score = _number(step), None if score is None else float(score)
         extra, state = _plain(extra), plain(state)

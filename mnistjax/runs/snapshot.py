@@ -37,14 +37,13 @@ class DamagedError(StorageError):
 def write(
     directory: Path, step: int, state: TrainState, *, extra: dict[str, Any], score: float | None
 ) -> Record:
-    """Write `state` to a new `directory`, on disk with its digests when this returns.
+    """Write `state`, made `plain`, to a new `directory`: on disk, with digests, on return.
 
     Whatever Orbax and the disk raise comes out as it is.
     """
-    arrays = plain(state)
-    record = Record(SCHEMA, step, score, extra, digests(arrays), {})
+    record = Record(SCHEMA, step, score, extra, digests(state), {})
     with orbax_path(directory) as path, without_orbax_log():
-        ocp.save(path, _saved(arrays), overwrite=True)
+        ocp.save(path, _saved(state), overwrite=True)
     record = record._replace(files=file_digests(directory))
     (directory / DIGESTS).write_text(seal(record))
     keep(*directory.rglob("*"), directory)

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mnistjax.data.dataset import Dataset, Split
-from mnistjax.data.split import hold_out
+from mnistjax.data.dataset import Dataset
+from mnistjax.data.split import part_off
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import (
     ApplyFn,
@@ -54,17 +54,16 @@ def train(  # noqa: PLR0913
 ) -> Run:
     """Train `model` on `data` into `directory`: checkpoints, metrics, summary and a report.
 
-    `model` is an NNX module, or `(apply_fn, params)` of any other library, or with its state
-    `(apply_fn, params, model_state)` (`with_state`); it sees float32 images in 0..1. `tx` is by
-    default Adam at 1e-3; `loss_fn` and `metrics` as in `make_train_step`, shown wherever the loss
-    is. `trainable` are patterns over parameter paths (`freeze_mask`); the rest keeps its values. A
-    share of `validation` of the training examples is held out; the epoch with the lowest loss on
-    them is scored on the test set, once; with 0, the last epoch is.
+    `model` is an NNX module, or `(apply_fn, params)` of another library, with its state
+    `(apply_fn, params, model_state)` (`with_state`); it sees float32 images in 0..1. `tx` is Adam
+    at 1e-3 if not given; `loss_fn` and `metrics` as in `make_train_step`, shown wherever the loss
+    is. `trainable`: patterns over parameter paths (`freeze_mask`); the rest keeps its values. A
+    share of `validation` of the examples is held out to choose the epoch that is scored on the test
+    set, once, by its loss; of 0, the last is.
 
     After a kill, Ctrl-C (which raises `Stopped`) or for more `epochs`, call it again with
-    `RunOptions(resume=True)` and the same arguments, of which functions are not compared: it goes
-    on to the bits of a run never stopped. Raises `StorageError` for a directory that is used,
-    `UsageError` for a batch that cannot be, and what `train_run` raises.
+    `RunOptions(resume=True)` and the same arguments (functions are not compared) for the bits of a
+    run never stopped. Raises `StorageError` for a used directory, `UsageError`, as `train_run`.
 
     >>> import tempfile, mnistjax as mj
     >>> def linear(params, images):
@@ -75,10 +74,11 @@ def train(  # noqa: PLR0913
     0
     """
     options, directory = options or RunOptions(), Path(directory)
-    (apply_fn, params, model_state), metrics = _functional(model), metrics or {}
+    apply_fn, params, model_state = _functional(model)
     frozen = freeze_mask(params, trainable=trainable)
     tx = optax.selective_transform(tx or optax.adam(1e-3), freeze_mask=frozen)
-    kept, held_out = _parts(data.train, validation, seed, batch_size)
+    kept, held_out = part_off(data.train, fraction=validation, seed=seed)
+    _check_batches(batch_size, len(kept.labels))
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
@@ -89,7 +89,7 @@ def train(  # noqa: PLR0913
         batch_size=batch_size,
         seed=seed,
         loss_fn=loss_fn,
-        metrics=metrics,
+        metrics=metrics or {},
     )
     settings = {"validation": Setting(validation), "trainable": Setting(list(trainable))}
     trained = train_run(plan, directory, settings=settings | _settings(plan, data), options=options)
@@ -99,16 +99,9 @@ def train(  # noqa: PLR0913
     return Run(directory)
 
 
-def _parts(
-    train: Split, validation: float, seed: int, batch_size: int
-) -> tuple[Split, Split | None]:
-    """What trains and what is held out, if anything; checked for batches of that size."""
-    kept, held_out = train, None
-    if validation:
-        kept, held_out = hold_out(train, fraction=validation, seed=seed)
-    check_batch_size(batch_size, len(kept.labels))
+def _check_batches(batch_size: int, examples: int) -> None:
+    check_batch_size(batch_size, examples)
     check_divides(batch_size, jax.local_device_count())
-    return kept, held_out
 
 
 def _settings(plan: Plan, data: Dataset) -> dict[str, Setting]:
