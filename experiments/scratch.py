@@ -53,7 +53,6 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     """The whole run; the exit code is 0."""
     # Only now the seconds of importing jax: a wrong flag has been answered already.
     import numpy as np
-    import optax
     from flax import nnx
 
     from experiments import common
@@ -83,7 +82,7 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
-        stages=[Stage(epochs, optax.adam(config.learning_rate))],
+        stages=[Stage.by_adam(epochs, config.learning_rate)],
         train=train,
         validation=validation,
         batch_size=config.batch_size,

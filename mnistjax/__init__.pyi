@@ -15,6 +15,7 @@ from .models.functional import with_state as with_state
 from .models.head import Head as Head
 from .models.summary import summarise as summarise
 from .models.vgg16 import VGG16 as VGG16
+from .ops.lowering import as_lax as as_lax
 from .runs.checkpoint import Checkpoints as Checkpoints
 from .runs.options import RunOptions as RunOptions
 from .runs.plan import Plan as Plan
@@ -23,6 +24,8 @@ from .runs.run import Run as Run
 from .runs.settings import Setting as Setting
 from .runs.train import train as train
 from .runs.train_run import train_run as train_run
+from .training.ema import evaluated_params as evaluated_params
+from .training.ema import with_ema as with_ema
 from .training.evaluate import evaluate as evaluate
 from .training.evaluate import make_eval_step as make_eval_step
 from .training.freeze import freeze_mask as freeze_mask

@@ -50,5 +50,5 @@ class CNN(nnx.Module):
         normalise = local_response_norm if self.lrn else lambda x: x
         x = normalise(self.conv1(images, self.size1))
         x = normalise(self.conv2(x, self.size2))
-        x = nnx.relu(self.dense1(x.reshape(len(x), -1)))
+        x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
         return self.dense2(x)

@@ -23,7 +23,7 @@ def as_vector(
     >>> as_vector(x, "flatten").shape, as_vector(x, "gap").shape
     ((2, 128), (2, 8))
     """
-    return x.reshape(len(x), -1) if kind == "flatten" else x.mean((1, 2))
+    return x.reshape(x.shape[0], -1) if kind == "flatten" else x.mean((1, 2))
 
 
 class Standardise(nnx.Module):

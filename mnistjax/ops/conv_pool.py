@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Shaped
 
 from mnistjax.ops.convolution import conv2d, conv2d_patches
 from mnistjax.ops.kinds import POOLS, Pool
+from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import (
     NARROW,
     WIDE,
@@ -72,7 +73,7 @@ def conv_pool(
     fast = partial(_by_patches if few else _by_map, pool)
     if not (x.dtype == jnp.bfloat16 and fits_winograd(kernel.shape)):
         fast = in_float32(fast)
-    return lax.platform_dependent(x, kernel, bias, cpu=fast, default=apart)
+    return by_platform(x, kernel, bias, cpu=fast, default=apart)
 
 
 def _apart(pool: Pool, x: Array, kernel: Array, bias: Array) -> Array:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import NARROW, WIDE, Padding, in_float32, output_size, pad_for
 from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
@@ -45,7 +46,7 @@ def conv2d(
     Relative error against float64 below 2e-6 by patches, below 1e-5 by Winograd, in float32; below
     2e-2 in bfloat16 on a CPU, whose sums are float32, and of float16 nothing but the result is
     rounded there. Strides, dilation and other dtypes go to `lax.conv_general_dilated`. Reverse-mode
-    derivatives of any order; `jax.jvp` of the Winograd form is refused by JAX (`custom_vjp`).
+    derivatives of any order; forward-mode ones within `as_lax`.
 
     >>> conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), padding="VALID").shape
     (1, 2, 2, 2)
@@ -63,7 +64,7 @@ def conv2d(
         return plain(x, kernel)
     fast = conv2d_winograd if fits_winograd(kernel.shape) else in_float32(conv2d_patches)
     fast = partial(fast, padding=padding)
-    return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
+    return by_platform(x, kernel, cpu=fast, default=plain)
 
 
 def conv2d_patches(x: Array, kernel: Array, *, padding: Padding) -> Array:

@@ -8,6 +8,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
+from mnistjax.ops.lowering import lax_wanted
 from mnistjax.ops.padding import check_floats, in_float32
 from mnistjax.ops.sharded import anywhere
 
@@ -28,7 +29,8 @@ def local_response_norm(
     more channel counts below than above. PyTorch's `LocalResponseNorm` divides alpha by n: pass it
     alpha * n. TensorFlow's `depth_radius` is n // 2, its `bias` k. 16-bit floats are computed in
     float32: bfloat16 has no number between 2 and 2.0156, where k plus the small sum lies.
-    Raises `ValueError` for n < 1 or k <= 0, `UsageError` for integers. Reverse-mode only.
+    Raises `ValueError` for n < 1 or k <= 0, `UsageError` for integers. Forward-mode derivatives
+    within `as_lax`.
 
     >>> local_response_norm(jnp.ones((1, 1, 1, 3)), n=3, k=1.0, alpha=1.0, beta=1.0).ravel()
     Array([0.33333334, 0.25      , 0.33333334], dtype=float32)
@@ -36,12 +38,15 @@ def local_response_norm(
     check_floats(x, "local_response_norm")
     if n < 1 or k <= 0:
         raise ValueError(f"n {n}, k {k}: n must be at least 1 and k positive")
-    return in_float32(partial(_normalise, n, k, alpha, beta))(x)  # pyright: ignore
+    form = _plain if lax_wanted() else _normalise
+    return in_float32(partial(form, n, k, alpha, beta))(x)  # pyright: ignore
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _normalise(n: int, k: float, alpha: float, beta: float, x: Array) -> Array:
+def _plain(n: int, k: float, alpha: float, beta: float, x: Array) -> Array:
     return _forward(n, k, alpha, beta, x)[0]
+
+
+_normalise = jax.custom_vjp(_plain, nondiff_argnums=(0, 1, 2, 3))
 
 
 def _forward(n: int, k: float, alpha: float, beta: float, x: Array):

@@ -14,7 +14,7 @@ WIDE, NARROW = (jnp.float32, jnp.float64), (jnp.bfloat16, jnp.float16)
 
 
 def output_size(
-    x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: Padding
+    x_shape: tuple[Any, ...], kernel_shape: tuple[int, ...], padding: Padding
 ) -> tuple[int, int]:
     """Height and width of the output; `ValueError` if the kernel does not fit in."""
     if padding == "SAME":

@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float, Shaped
 
+from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import Padding, check_floats, in_float32
 from mnistjax.ops.sharded import anywhere
 
@@ -34,7 +34,7 @@ def max_pool(
     plain = partial(nnx.max_pool, window_shape=window, strides=strides or window, padding=padding)
     if not _is_2x2(x, window, strides, padding):
         return plain(x)
-    return lax.platform_dependent(x, cpu=lambda x: _max_pool_2x2(_even(x)), default=plain)
+    return by_platform(x, cpu=lambda x: _max_pool_2x2(_even(x)), default=plain)
 
 
 @anywhere
@@ -62,7 +62,7 @@ def avg_pool(
     plain = in_float32(plain)  # a sum in 16 bits rounds at every term
     if not _is_2x2(x, window, strides, padding):
         return plain(x)
-    return lax.platform_dependent(x, cpu=in_float32(_avg_pool_2x2), default=plain)
+    return by_platform(x, cpu=in_float32(_avg_pool_2x2), default=plain)
 
 
 def _is_2x2(x: Array, window: tuple, strides: tuple | None, padding: Padding) -> bool:

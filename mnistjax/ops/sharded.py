@@ -13,6 +13,8 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from mnistjax.ops.lowering import reverse_mode_only
+
 Op = TypeVar("Op", bound=Callable[..., Array])
 
 
@@ -32,7 +34,8 @@ def anywhere(op: Op) -> Op:
             there = dict(zip(places, arrays, strict=True))
             filled = [there.get(i, leaf) for i, leaf in enumerate(leaves)]
             args, static = jax.tree.unflatten(structure, filled)
-            return op(*args, **static)
+            with reverse_mode_only(op.__name__):
+                return op(*args, **static)
 
         arrays = vary_alike([leaves[i] for i in places])
         layout = _rows_of(arrays[0])

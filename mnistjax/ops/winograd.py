@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mnistjax.ops.lowering import batch_of
 from mnistjax.ops.padding import Padding, in_float32, output_size, pad_for
 from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.tiling import PARTS, chains, cut, tile_size
@@ -37,7 +38,7 @@ def fits_winograd(kernel_shape: tuple[int, ...]) -> bool:
 def conv2d_winograd(x: Array, kernel: Array, *, padding: Padding) -> Array:
     """Winograd's algorithm for a 3x3 kernel, in tiles of `tile_size`."""
     size = output_size(x.shape, kernel.shape, padding)
-    m = tile_size(len(x), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
+    m = tile_size(batch_of(x.shape), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
     convolve = partial(winograd_conv, m)
     if x.dtype == jnp.float16:  # tiles of large activations would pass its largest number
         convolve = in_float32(convolve)
@@ -57,7 +58,7 @@ def winograd_conv(m: int, x: Array, kernel: Array) -> Array:
 
 
 def _winograd_forward(m: int, x: Array, kernel: Array):
-    parts = cut(m + 2, chains(m, x.shape, kernel.shape))
+    parts = cut(m + 2, chains(m, (batch_of(x.shape), *x.shape[1:]), kernel.shape))
     v = [transform_input(x, m, 3, part=part) for part in parts]
     u = [transform_kernel(kernel, m, part=part) for part in parts]
     y = transform_output(list(map(multiply, v, u)), m, 3)

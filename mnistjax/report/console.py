@@ -9,6 +9,7 @@ from mnistjax.training.loop import EpochEnd, StepEnd
 from mnistjax.training.metrics import Metrics
 
 console = Console(soft_wrap=True)
+WIDE = 130  # columns that a bar takes with all that a step tells of itself
 
 
 class TrainingDisplay:
@@ -36,12 +37,14 @@ class TrainingDisplay:
             self.tell(
                 f"epoch {event.epoch}/{self._epochs}  {in_words(event.train)}{validation}"
                 f"  {event.train_seconds:.1f} s  {images_per_second:,.0f} images/s"
+                f"{_told(event.train, but='grad_norm')}"
             )
             return
         self._bar.show(
             event.step,
             what=f"epoch {event.epoch}/{self._epochs}",
-            words=f"{in_words(event.metrics)}  {images_per_second:,.0f} images/s",
+            words=f"{in_words(event.metrics)}  {images_per_second:,.0f} images/s"
+            + (_told(event.metrics) if self._console.width >= WIDE else ""),
         )
 
     def tell(self, line: str) -> None:
@@ -61,6 +64,12 @@ def in_words(metrics: Metrics) -> str:
         for name, value in metrics.values.items()
     )
     return "  ".join(words)
+
+
+def _told(metrics: Metrics, *, but: str | None = None) -> str:
+    """What the last step tells of itself; of an epoch, the norm of one gradient says little."""
+    words = (f"  {name} {value:.3g}" for name, value in metrics.told.items() if name != but)
+    return "".join(words)
 
 
 def model_table(rows: list[LayerRow]) -> Table:

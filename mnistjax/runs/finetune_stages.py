@@ -10,6 +10,7 @@ from mnistjax.models.functional import Params
 from mnistjax.runs.plan import Stage
 from mnistjax.training.freeze import freeze_mask
 from mnistjax.training.groups import group_by_path
+from mnistjax.training.latest import RATES
 
 HEAD = "head/dense*"
 Part = tuple[str, int, float | None]
@@ -25,9 +26,13 @@ class Adam(NamedTuple):
 
     def over(self, steps: int, *, after: int = 0) -> optax.GradientTransformation:
         """AdamW for `steps` steps, `after` so many that the same parameters trained before."""
-        fall = optax.cosine_decay_schedule(self.rate, steps)
-        rate = (lambda count: fall(jnp.maximum(count - after, 0))) if self.cosine else self.rate
+        rate = self.falling(steps, after=after)
         return optax.adamw(rate, weight_decay=self.weight_decay)
+
+    def falling(self, steps: int, *, after: int = 0) -> optax.ScalarOrSchedule:
+        """The rate by steps, `after` so many; constant unless `cosine`."""
+        fall = optax.cosine_decay_schedule(self.rate, steps)
+        return (lambda count: fall(jnp.maximum(count - after, 0))) if self.cosine else self.rate
 
 
 def one_stage(
@@ -37,7 +42,7 @@ def one_stage(
     trainable = [HEAD, *(f"backbone/{block}_*" for block in unfrozen)]
     frozen = freeze_mask(params, trainable=trainable)
     tx = optax.selective_transform(adam.over(epochs * steps), freeze_mask=frozen)
-    return [Stage(epochs, tx, frozen)]
+    return [Stage(epochs, tx, frozen, {RATES: adam.falling(epochs * steps)})]
 
 
 def several_stages(params: Params, parts: Sequence[Part], adam: Adam, *, steps: int) -> list[Stage]:
@@ -47,12 +52,15 @@ def several_stages(params: Params, parts: Sequence[Part], adam: Adam, *, steps: 
         first, until = until, until + epochs
         begun[name] = first
         groups: dict[str, optax.GradientTransformation | None] = {}
+        rates: dict[str, optax.ScalarOrSchedule] = {}
         for j, (other, _, rate) in enumerate(parts):
             pattern = HEAD if other == "head" else f"backbone/{other}_*"
+            groups[pattern] = None
+            if j > i:
+                continue
             own = adam._replace(rate=rate or adam.rate)
             # Of a group's own steps, those of earlier stages have passed.
-            groups[pattern] = (
-                own.over(epochs * steps, after=(first - begun[other]) * steps) if j <= i else None
-            )
-        stages.append(Stage(until, *group_by_path(params, groups | {"*": None})))
+            groups[pattern] = own.over(epochs * steps, after=(first - begun[other]) * steps)
+            rates[f"{RATES}_{other}"] = own.falling(epochs * steps, after=first * steps)
+        stages.append(Stage(until, *group_by_path(params, groups | {"*": None}), rates))
     return stages

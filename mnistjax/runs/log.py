@@ -59,9 +59,9 @@ class MetricsLog:
             row |= {"kind": "epoch"}
             row |= {f"train_{name}": value for name, value in event.train.values.items()}
             row |= {f"val_{name}": value for name, value in event.validation.values.items()}
-            row |= {"train_seconds": event.train_seconds}
+            row |= event.train.told | {"train_seconds": event.train_seconds}
         else:
-            row |= event.metrics.values
+            row |= event.metrics.values | event.metrics.told
         row |= {"images_per_second": images_per_second}
         if isinstance(event, EpochEnd):
             self.epochs.append(row)

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -13,17 +16,45 @@ from mnistjax.errors import UsageError
 from mnistjax.models.functional import ApplyFn, ModelState, Params
 from mnistjax.runs.best import Score, by_loss, last
 from mnistjax.training.freeze import Mask
+from mnistjax.training.latest import RATES
 from mnistjax.training.losses import LossFn, cross_entropy
 from mnistjax.training.metrics import Metric
 from mnistjax.training.state import TrainState, init_state
 
 
 class Stage(NamedTuple):
-    """Epochs that train alike: the last one, counted from the run's start, and what trains how."""
+    """Epochs that train alike: the last one, counted from the run's start, and what trains how.
+
+    `rates` are the learning rates of `tx`, by the step of the run: told in the log, nothing else.
+    """
 
     until: int
     tx: optax.GradientTransformation
     frozen: Mask = False
+    rates: Mapping[str, optax.ScalarOrSchedule] = {}
+
+    @classmethod
+    def by_adam(cls, until: int, rate: float) -> "Stage":
+        """All parameters by Adam at one rate.
+
+        >>> Stage.by_adam(5, 1e-3).rates
+        {'learning_rate': 0.001}
+        """
+        return cls(until, optax.adam(rate), rates={RATES: rate})
+
+    def rates_until(self, steps: int) -> dict[str, np.ndarray]:
+        """Each of `rates` at steps 0 to `steps`.
+
+        >>> stage = Stage(1, optax.sgd(0.1), rates={"learning_rate": lambda step: 1 / (1 + step)})
+        >>> stage.rates_until(2)["learning_rate"].tolist()
+        [1.0, 0.5]
+        """
+        every = jnp.arange(steps)
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix floats and counts
+            return {
+                name: np.asarray(jax.vmap(rate)(every) if callable(rate) else np.full(steps, rate))
+                for name, rate in self.rates.items()
+            }
 
 
 def itself(batch: Batch) -> Batch:

@@ -34,15 +34,17 @@ def read_so_far(extra: dict[str, Any]) -> SoFar:
     if "so_far" not in extra:
         return SoFar()
     loss_sum, correct, count, *more = extra["so_far"]
-    sums = {name: np.asarray(value) for name, value in (more[0] if more else {}).items()}
-    return SoFar(Metrics(loss_sum, correct, count, sums), extra["train_seconds"])
+    by_name, latest = [*more, {}, {}][:2]  # older runs have neither
+    sums = {name: np.asarray(value) for name, value in by_name.items()}
+    metrics = Metrics(loss_sum, correct, count, sums, latest=latest)
+    return SoFar(metrics, extra["train_seconds"])
 
 
 def _so_far(event: Midway | Interrupted) -> dict[str, Any]:
     """What `read_so_far` reads."""
     metrics = event.train
     more = jax.tree.map(lambda total: np.asarray(total).tolist(), metrics.more)
-    sums = [metrics.loss_sum, metrics.correct, metrics.count, more]
+    sums = [metrics.loss_sum, metrics.correct, metrics.count, more, metrics.latest]
     return {"so_far": sums, "train_seconds": event.train_seconds}
 
 

@@ -27,6 +27,7 @@ from mnistjax.training.freeze import paths
 from mnistjax.training.state import TrainState
 
 DIGESTS = "digests.json"
+AVERAGES = "/averaged_params/"  # in the paths of `training.ema.EmaState`
 UNFINISHED = ".unfinished"  # in the name of what is being written or deleted
 
 
@@ -96,20 +97,38 @@ def load(directory: Path, *, like: TrainState) -> tuple[TrainState, Record]:
 def load_arrays(directory: Path) -> tuple[Params, ModelState]:
     """Parameters and model state in `directory`, as nested dicts of NumPy arrays.
 
-    For who has not the model at hand. Raises `DamagedError` if they are not what was saved.
+    For who has not the model at hand: the parameters are those of `evaluated_params`. Raises
+    `DamagedError` if they are not what was saved.
     """
     record = read_record(directory)
     _compare_files(directory, record)
     with warnings.catch_warnings(), orbax_path(directory) as path, without_orbax_log():
         warnings.simplefilter("ignore")  # that no devices are named: they do not matter here
         tree = jax.tree.map(np.asarray, ocp.load(path))
-    found = {name: tree.get(name, ()) for name in ("params", "model_state")}
-    saved = {leaf.path: leaf for leaf in record.leaves if leaf.path.split("/")[0] in found}
-    there = zip(paths(found), jax.tree.leaves(found), strict=True)
+    model = "params/", "model_state/"  # the rest only who has the optimiser can lay out
+    saved = {
+        leaf.path: leaf
+        for leaf in record.leaves
+        if leaf.path.startswith(model) or AVERAGES in leaf.path
+    }
+    there = zip(paths(tree), jax.tree.leaves(tree), strict=True)
     leaves = [emptied(_shape(saved[path]), leaf) if path in saved else leaf for path, leaf in there]
-    found = jax.tree.unflatten(jax.tree.structure(found), leaves)
-    _compare_arrays(directory, [*saved.values()], found)
-    return found["params"], found["model_state"]
+    tree = jax.tree.unflatten(jax.tree.structure(tree), leaves)
+    _compare_arrays(directory, [*saved.values()], tree)
+    return _evaluated(tree), tree.get("model_state", ())
+
+
+def _evaluated(tree: Any) -> Params:
+    """`training.ema.evaluated_params` of a state whose optimiser is not at hand."""
+    averages = {
+        path.partition(AVERAGES)[2]: leaf
+        for path, leaf in zip(paths(tree), jax.tree.leaves(tree), strict=True)
+        if AVERAGES in path
+    }
+    params = tree["params"]
+    names = zip(paths(params), jax.tree.leaves(params), strict=True)
+    leaves = [np.asarray(averages.get(name, leaf), leaf.dtype) for name, leaf in names]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
 def _saved(state: TrainState) -> dict[str, Any]:

@@ -29,11 +29,14 @@ from mnistjax.runs.run import Run
 from mnistjax.runs.settings import Setting
 from mnistjax.runs.train_run import Trained, train_run
 from mnistjax.training.batch_size import check_batch_size, check_divides
-from mnistjax.training.freeze import freeze_mask, paths
+from mnistjax.training.freeze import Mask, freeze_mask, paths
+from mnistjax.training.latest import RATES
 from mnistjax.training.losses import LossFn, cross_entropy
 from mnistjax.training.metrics import Metric
 
 Model = nnx.Module | tuple[ApplyFn, Params] | tuple[ApplyFn, Params, ModelState]
+
+ADAM = 1e-3  # the rate that suits most networks
 
 
 @jax.transfer_guard("allow")
@@ -76,14 +79,13 @@ def train(  # noqa: PLR0913
     options, directory = options or RunOptions(), Path(directory)
     apply_fn, params, model_state = _functional(model)
     frozen = freeze_mask(params, trainable=trainable)
-    tx = optax.selective_transform(tx or optax.adam(1e-3), freeze_mask=frozen)
     kept, held_out = part_off(data.train, fraction=validation, seed=seed)
     _check_batches(batch_size, len(kept.labels))
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
         model_state=model_state,
-        stages=[Stage(epochs, tx, frozen)],
+        stages=[_stage(epochs, tx, frozen)],
         train=kept,
         validation=held_out,
         batch_size=batch_size,
@@ -97,6 +99,12 @@ def train(  # noqa: PLR0913
     if not options.quiet:
         console.print(say_result(result), highlight=False)
     return Run(directory)
+
+
+def _stage(epochs: int, tx: optax.GradientTransformation | None, frozen: Mask) -> Stage:
+    rates = {} if tx else {RATES: ADAM}
+    tx = optax.selective_transform(tx or optax.adam(ADAM), freeze_mask=frozen)
+    return Stage(epochs, tx, frozen, rates)
 
 
 def _check_batches(batch_size: int, examples: int) -> None:

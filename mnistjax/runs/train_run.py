@@ -1,5 +1,6 @@
 """From a plan to trained parameters in a run directory that survives being stopped anywhere."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from mnistjax.runs.record import Recorder, SoFar, read_so_far
 from mnistjax.runs.settings import Settings, write_config
 from mnistjax.runs.signals import StopSignals
 from mnistjax.training.compile import compile_for
+from mnistjax.training.ema import evaluated_params
 from mnistjax.training.evaluate import EvalStep, make_eval_step
 from mnistjax.training.groups import retarget
 from mnistjax.training.loop import fit
@@ -97,7 +99,7 @@ def train_run(
         best = best_epoch(log.epochs, plan.chooses)
         like = plan.begin(plan.stage_that_made(best["step"]))
         chosen = checkpoints.restore(best["step"], like=like).state
-    chosen = replicate((chosen.params, chosen.model_state), mesh)
+    chosen = replicate((evaluated_params(chosen), chosen.model_state), mesh)
     return Trained(*chosen, eval_step, log.epochs, best, seconds)
 
 
@@ -193,6 +195,7 @@ def _compile(
     sizes = {plan.batch_size}
     if jax.tree.leaves(state.model_state):  # `fit` ends its epochs with a smaller batch
         sizes.add(len(plan.train.labels) % plan.batch_size or plan.batch_size)
+    rates = stage.rates_until(stage.until * plan.steps)
     compiled, seconds = {}, 0.0
     for size in sizes:
         batch = jax.eval_shape(plan.through, _batch_of(plan, size))
@@ -200,8 +203,10 @@ def _compile(
         seconds += taken
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        state, metrics = compiled[len(batch.labels)](state, plan.through(batch))
+        told = {name: rate[pace.step] for name, rate in rates.items()}
         pace.step += 1
-        return compiled[len(batch.labels)](state, plan.through(batch))
+        return state, replace(metrics, latest=metrics.latest | told)
 
     return step, seconds
 

@@ -27,13 +27,17 @@ def all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack(leaves).all()
 
 
-def nan_unless_finite(metrics: Metrics, grads: Any) -> Metrics:
+def nan_unless_finite(metrics: Metrics, grads: Any, *, skipped: Array | None = None) -> Metrics:
     """`metrics` with its loss made NaN where a gradient is not finite: one number then tells all.
 
-    `grads` holds trainable leaves only, so that nothing here reads a frozen gradient.
+    `grads` holds trainable leaves only, so that nothing here reads a frozen gradient. Where
+    `skipped` is True the optimiser has left the batch out, and so do the metrics.
     """
     loss_sum = jnp.where(all_finite(grads), metrics.loss_sum, jnp.nan)
-    return replace(metrics, loss_sum=loss_sum)
+    told = replace(metrics, loss_sum=loss_sum)
+    if skipped is None:
+        return told
+    return jax.tree.map(lambda total: jnp.where(skipped, jnp.zeros_like(total), total), told)
 
 
 def fetch(metrics: Metrics, what: str) -> Metrics:

@@ -10,6 +10,7 @@ import jax
 from mnistjax.data.batches import Batch, epoch_batches, epoch_order, on_device, steps_per_epoch
 from mnistjax.data.dataset import Split
 from mnistjax.training.check import check_split
+from mnistjax.training.ema import evaluated_params
 from mnistjax.training.evaluate import ROWS, EvalStep, score_batches, scored
 from mnistjax.training.finite import check_finite, fetch
 from mnistjax.training.metrics import Metrics
@@ -87,6 +88,7 @@ def fit(  # noqa: PLR0913
 
     `state` and those of events stay the caller's: they are copied, once an epoch, before the steps
     that donate them. So an interruption, or an error, loses no more than the epoch in hand.
+    Validation is of `evaluated_params`.
 
     Where it starts follows from `state.step` alone, and the order of examples from (seed, epoch):
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
@@ -134,7 +136,7 @@ def _fit(
 ) -> Iterator[Event]:
     state, (epochs, batch_size, seed) = at.state, rhythm
     padded = not jax.tree.leaves(state.model_state)
-    score = partial(scored, eval_step, state.params, state.model_state)
+    score = partial(scored, eval_step, evaluated_params(state), state.model_state)
     check_split(train, "train", score=score, batch_size=batch_size)
     if validation is not None:
         check_split(validation, "validation", score=score, batch_size=ROWS)
@@ -210,8 +212,8 @@ def _validate(
     total = Metrics.zero()
     if split is None:
         return total
-    model_state = state.model_state
-    for metrics, _ in score_batches(eval_step, state.params, split, model_state=model_state):
+    model, model_state = evaluated_params(state), state.model_state
+    for metrics, _ in score_batches(eval_step, model, split, model_state=model_state):
         total += metrics
         if should_stop() is True:
             return None

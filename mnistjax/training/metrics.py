@@ -80,7 +80,8 @@ class Metrics:
     """Sum of losses, number of correct answers, number of examples, and sums of more metrics.
 
     Scalars: jax arrays as a step returns them, or plain numbers on the host. `correct` is None
-    where labels are no classes.
+    where labels are no classes. `latest` is no sum: what the last step tells of itself
+    (`training.latest`).
 
     >>> total = Metrics.zero() + Metrics(6.0, 8, 10) + Metrics(3.0, 5, 5)
     >>> total.loss, round(total.accuracy, 4)
@@ -92,6 +93,7 @@ class Metrics:
     count: Array | int
     more: dict[str, Any] = field(default_factory=dict)
     kinds: Kinds = field(default=(), metadata={"static": True})
+    latest: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def zero() -> "Metrics":
@@ -109,6 +111,7 @@ class Metrics:
             self.count + other.count,
             more or self.more,
             other.kinds or self.kinds,
+            self.latest | other.latest,
         )
 
     @property
@@ -126,7 +129,7 @@ class Metrics:
 
     @property
     def values(self) -> dict[str, float]:
-        """Every figure by its name: the loss, the accuracy if there is one, and what was asked for.
+        """Every mean by its name: the loss, the accuracy if there is one, and what was asked for.
 
         >>> Metrics(3.0, None, 2).values, Metrics.zero().values
         ({'loss': 1.5}, {})
@@ -140,11 +143,21 @@ class Metrics:
         }
         return {"loss": self.loss} | accuracy | more
 
+    @property
+    def told(self) -> dict[str, float | int]:
+        """`latest`, without what is not finite: the gradient of a step that was skipped.
+
+        >>> Metrics(1.0, 3, 4, latest={"grad_norm": math.nan, "skipped": 1}).told
+        {'skipped': 1}
+        """
+        return {name: value for name, value in self.latest.items() if math.isfinite(value)}
+
     def on_host(self) -> "Metrics":
         """Plain numbers; waits for the device."""
         correct = None if self.correct is None else int(self.correct)
         more = {name: np.asarray(value) for name, value in self.more.items()}
-        return Metrics(float(self.loss_sum), correct, int(self.count), more, self.kinds)
+        latest = {name: np.asarray(value).item() for name, value in self.latest.items()}
+        return Metrics(float(self.loss_sum), correct, int(self.count), more, self.kinds, latest)
 
 
 def widen(logits: Array) -> Array:

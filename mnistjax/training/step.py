@@ -1,6 +1,7 @@
 """The training step: one pure function, compiled once, its state donated unless told otherwise."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -21,6 +22,7 @@ from mnistjax.training.gradients import (
     gradient_sums,
     gradient_sums_with_state,
 )
+from mnistjax.training.latest import latest, left_out
 from mnistjax.training.losses import LossFn, cross_entropy
 from mnistjax.training.metrics import Metric, Metrics, kinds_of
 from mnistjax.training.optimiser import update
@@ -133,7 +135,12 @@ def make_step(  # noqa: PLR0913
         updates, opt_state = update(tx, here, state, lambda params: at(params)[0])
         trainable = optax.apply_updates(trainable_part(state.params, frozen), updates)
         params = merge(cast(Params, trainable), state.params, frozen)
+        skipped = left_out(opt_state, updates)
+        if skipped is not None:  # statistics of a batch that is left out are, too
+            kept = partial(jnp.where, skipped)
+            model_state = jax.tree.map(kept, state.model_state, model_state)
+        metrics = nan_unless_finite(here.metrics, here.grads, skipped=skipped)
         new = TrainState(state.step + 1, params, opt_state, model_state)
-        return new, nan_unless_finite(here.metrics, here.grads)
+        return new, replace(metrics, latest=latest(here.grads, opt_state))
 
     return train_step
