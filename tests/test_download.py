@@ -101,7 +101,7 @@ def test_what_is_not_the_file_leaves_nothing(address, tmp_path, path, says):
 
 
 def test_nobody_there(tmp_path):
-    with pytest.raises(NetworkError, match="no connection.*name='digits'"):
+    with pytest.raises(NetworkError, match="127.0.0.1 refused the connection.*name='digits'"):
         fetch("http://127.0.0.1:9/file", tmp_path / "file")
 
 

@@ -24,7 +24,7 @@ def refused(path, says, wanted=TINY):
 
 @pytest.mark.parametrize("layout", WRITERS)
 def test_every_layout_is_told_apart_and_read(path, layout):
-    params, ignored, found = read_hdf5(WRITERS[layout](path, PARAMS), TINY)
+    params, ignored, found, *_ = read_hdf5(WRITERS[layout](path, PARAMS), TINY)
     assert_same(params, PARAMS)
     assert (ignored, found) == ((), layout)
 
@@ -63,7 +63,7 @@ def test_compressed_arrays_of_the_right_size_are_read(path):
 def test_layers_behind_the_cut_and_the_top_are_named_and_left_aside(path):
     behind = {name: {"kernel": np.zeros((2, 2), "f4")} for name in ("block4_conv1", *TOP)}
     for write in WRITERS.values():
-        params, ignored, _ = read_hdf5(write(path, PARAMS | behind), TINY)
+        params, ignored, *_ = read_hdf5(write(path, PARAMS | behind), TINY)
         assert_same(params, PARAMS)
         assert sorted(ignored) == sorted(behind)
 

@@ -46,7 +46,10 @@ class Canary:
         ("x.safetensors", (2**40).to_bytes(8, "little") + b"{}", "not safetensors: 10 bytes"),
         ("x.safetensors", (2).to_bytes(8, "little") + b"{]", "damaged or cut short"),
         ("x.npz", b"PK\x03\x04", "zip archive"),
-        ("x.keras", b"PK\x03\x04", "zip archive"),
+        ("x.keras", b"PK\x03\x04", "damaged or cut short.*not a zip file"),
+        ("x.keras", b"\x89HDF\r\n\x1a\n", "not a zip archive"),
+        ("x.h5", b"PK\x03\x04", "a zip archive.*call it .keras"),
+        ("x.pth", b"PK\x03\x04", "a Python pickle.*Fix: .*safetensors.torch as s; s.save_file"),
         ("x.npy", b"\x93NUMPY", "NumPy array"),
         ("weights", b"anything", "not weights this reads: 8 bytes"),
     ],
@@ -83,7 +86,7 @@ def test_missing_files_and_directories(tmp_path):
 
 def test_a_strange_file_is_read_in_a_child_with_the_same_result(tmp_path):
     path = legacy(tmp_path / "x.h5", PARAMS | {"fc1": {"kernel": np.ones((2, 2), "f4")}})
-    params, ignored, layout = sandbox.parse(path, TINY)
+    params, ignored, layout, *_ = sandbox.parse(path, TINY)
     assert_same(params, PARAMS)
     assert (ignored, layout) == (("fc1",), "legacy")
     with pytest.raises(WeightsError, match="block3_conv1 is missing"):
@@ -177,7 +180,12 @@ def write(path, params=PARAMS):
 def test_what_was_converted_is_read_back(tmp_path):
     reading, metadata = read_safetensors(write(tmp_path / "new" / "x.safetensors"), TINY)
     assert_same(reading.params, PARAMS)
-    assert metadata == {"schema": SCHEMA, "source_sha256": "ab" * 32, "origin": "a test"}
+    assert metadata == {
+        "schema": SCHEMA,
+        "source_sha256": "ab" * 32,
+        "origin": "a test",
+        "preprocessing": "caffe",
+    }
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.safetensors"]
 
 

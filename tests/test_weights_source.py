@@ -83,7 +83,7 @@ def test_the_cache_of_keras_comes_first(offline, tmp_path, own_cache):
     assert list(own_cache.iterdir()) == []
 
 
-def test_a_damaged_cache_of_keras_is_passed_over(published, tmp_path):
+def test_a_damaged_cache_of_keras_is_passed_over_and_told(published, tmp_path, capsys):
     cached = tmp_path / "keras" / "models" / official.NAME
     cached.parent.mkdir(parents=True)
     data = bytearray(published.read_bytes())
@@ -91,6 +91,7 @@ def test_a_damaged_cache_of_keras_is_passed_over(published, tmp_path):
     cached.write_bytes(data)
     assert_same(load_weights("imagenet", cut="block3", quiet=True).params, PARAMS)
     assert cached.read_bytes() == data
+    assert f"warning: {cached} is damaged" in capsys.readouterr().err
 
 
 def test_another_file_at_the_address_is_refused(published):
@@ -111,8 +112,23 @@ def test_offline_auto_is_random_and_says_so():
 
 @pytest.mark.usefixtures("offline")
 def test_offline_imagenet_is_an_error():
-    with pytest.raises(WeightsError, match="no connection.*Fix: .*source='random'"):
+    with pytest.raises(WeightsError, match="refused the connection.*Fix: .*source='random'"):
         load_weights("imagenet", cut="block3")
+
+
+@pytest.mark.parametrize("source", ["auto", "imagenet"])
+@pytest.mark.parametrize("half", [True, False], ids=["half", "damaged"])
+def test_offline_a_broken_file_in_the_cache_of_keras_is_no_reason_for_random(
+    source, half, offline, tmp_path
+):
+    cached = tmp_path / "keras" / "models" / official.NAME
+    cached.parent.mkdir(parents=True)
+    data = offline.read_bytes()
+    cached.write_bytes(data[: len(data) // 2] if half else data[:-1] + b"x")
+    says = f"a part of the file, {len(data) // 2:,} of {len(data):,}" if half else "damaged"
+    with pytest.raises(WeightsError, match=f"{says}.*refused the connection") as error:
+        load_weights(source, cut="block3", quiet=True)
+    assert error.value.what == str(cached) and cached.is_file()
 
 
 def test_random_weights_are_he_normal_and_seeded():

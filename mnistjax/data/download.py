@@ -9,6 +9,7 @@ from pathlib import Path
 import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mnistjax.data.network_reason import reason
 from mnistjax.errors import NetworkError
 
 OTHER_DATA = "check the network, or pass a `data_dir` with files you have, or `name='digits'`"
@@ -28,9 +29,9 @@ def download(
     """Fetch `url` to `path` unless a file with that digest is there already.
 
     Pass `sha256`, or `md5` for a publisher who gives no better; `fix` is what a user without the
-    network can do. A broken transfer leaves `<path>.part`, which the next call continues. Raises
-    `NetworkError` within about `TIMEOUT` seconds when nothing answers, and when the contents do
-    not match.
+    network can do, unless the reason itself says what helps. A broken transfer leaves
+    `<path>.part`, which the next call continues. Raises `NetworkError` within about `TIMEOUT`
+    seconds when nothing answers, and when the contents do not match.
     """
     algorithm, wanted = ("sha256", sha256) if sha256 else ("md5", md5)
     if path.is_file() and file_digest(path, algorithm) == wanted:
@@ -49,8 +50,9 @@ def download(
                 os.fsync(file.fileno())
     except (requests.RequestException, TimeoutError, OSError) as error:
         part_kept = "" if not part.is_file() else " (the part received is kept)"
-        why = f"{_reason(error)}{part_kept}"
-        raise NetworkError(f"download {url}", why, fix=fix) from error
+        why, helps = reason(error, url)
+        what = f"download {url}"
+        raise NetworkError(what, why + part_kept, fix=helps or fix, mends=bool(helps)) from error
     if file_digest(part, algorithm) != wanted:
         part.unlink()
         why = f"contents differ from their {'SHA-256' if sha256 else 'MD5'}"
@@ -98,11 +100,3 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
     with path.open("rb") as file:
         new = partial(hashlib.new, algorithm, usedforsecurity=algorithm != "md5")
         return hashlib.file_digest(file, new).hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code}"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return str(error)

@@ -13,12 +13,14 @@ from mnistjax.data.cache import cache_dir
 from mnistjax.data.dataset import Split
 from mnistjax.errors import Stopped, StorageError
 from mnistjax.files import params_sha256
-from mnistjax.frozen.cache import FeatureCache, TooLarge, Unfinished, cached_features, features_key
+from mnistjax.frozen.cache import cached_features, features_key
 from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.functional import Params
+from mnistjax.rows.cache import Cached, TooLarge, Unfinished
 from mnistjax.runs.plan import itself
 from mnistjax.runs.signals import StopSignals
 from mnistjax.training.parallel import by_rows, mesh_if_several, replicate
+from mnistjax.weights.pixels import PIXELS
 
 BATCH = 256
 
@@ -32,6 +34,8 @@ class FrozenPart:
     preprocess: Callable[[Array], Array]
     image_size: int
     dtype: str = "float32"
+    pixels: str = "caffe"
+    """The name of what `preprocess` does: `Weights.pixels`."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,10 @@ def frozen_features(
                 why = f"features take {need:.1f} GiB, more than the cache's limit of {limit:g}"
                 return uncached(why=why)
             if stop.number is not None or isinstance(got, Unfinished):
-                rows = got.rows if isinstance(got, Unfinished) else len(got.features)
+                rows = got.rows if isinstance(got, Unfinished) else len(got.rows)
                 what = f"features of {rows:,} images are kept"
                 raise Stopped(stop.number or 0, what, fix="run it again")
-            done.append(Split(got.features, split.labels))
+            done.append(Split(got.rows, split.labels))
             _count(facts, got)
     return Features(done, itself, facts)
 
@@ -115,14 +119,14 @@ def _shared_key(part: FrozenPart) -> dict[str, Any]:
     facts |= {"batch": BATCH, "jax": jax.__version__, "device": jax.devices()[0].device_kind}
     if jax.local_device_count() > 1:  # smaller parts of a batch: other roundings
         facts |= {"devices": jax.local_device_count()}
-    return facts | {"preprocess": "bilinear, no antialias, BGR minus means", "dtype": part.dtype}
+    return facts | {"preprocess": PIXELS[part.pixels], "dtype": part.dtype}
 
 
-def _count(facts: dict[str, Any], got: FeatureCache) -> None:
-    facts["rows"] += len(got.features)
+def _count(facts: dict[str, Any], got: Cached) -> None:
+    facts["rows"] += len(got.rows)
     facts["computed"] += got.computed
     facts["seconds"] += got.seconds
-    facts["bytes"] += got.features.nbytes
+    facts["bytes"] += got.rows.nbytes
 
 
 def saving(facts: dict[str, Any], *, train_examples: int, epochs: int) -> str:

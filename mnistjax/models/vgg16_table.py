@@ -1,5 +1,6 @@
 """VGG16 as a table: which layers there are, under Keras's names, and the shape of every tensor."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 from mnistjax.errors import UsageError
@@ -49,6 +50,15 @@ def table(cut: str = "block5") -> Table:
 
 KNOWN_LAYERS = frozenset((*table(), *WITHOUT_TENSORS, *TOP))
 """Every layer of the full network: one that a cut leaves out is ignored, any other is an error."""
+
+
+def is_head(layer: str) -> bool:
+    """Whether a layer belongs to what others put on VGG16: its name is none that a VGG has.
+
+    >>> is_head("dense_1"), is_head("block3_conv1"), is_head("block3_conv4"), is_head("fc1")
+    (True, False, False, False)
+    """
+    return layer not in KNOWN_LAYERS and not re.match(r"block\d+_", layer)
 
 
 def deepest_cut(layers: Iterable[str]) -> str | None:

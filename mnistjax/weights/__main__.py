@@ -25,7 +25,8 @@ class Convert:
     """Write VGG16's weights as safetensors, with the digest of their source."""
 
     source: Source
-    """A .h5 file as Keras writes it, or imagenet, or random."""
+    """A .h5 or .keras file as Keras writes it, torchvision's vgg16 as .safetensors, or imagenet, or
+    random."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DST")] = None
     """Default: the source's name with .safetensors."""
     cut: Annotated[str, Cut] = "block5"
@@ -42,7 +43,7 @@ class Inspect:
     """Show every tensor with its norm and digest, and what the file holds besides."""
 
     source: Source
-    """A .h5 or .safetensors file, or imagenet, or random."""
+    """A .h5, .keras or .safetensors file, or imagenet, or random."""
     cut: Annotated[str | None, Cut] = None
     """The last block to look at; default: as deep as the file goes."""
 
@@ -84,7 +85,11 @@ def main(config: WeightsConfig) -> int:
     print_report(console, weights)
     if isinstance(command, Convert):
         write_safetensors(
-            command.target, weights.params, source_sha256=weights.sha256, origin=weights.origin
+            command.target,
+            weights.params,
+            source_sha256=weights.sha256,
+            origin=weights.origin,
+            pixels=weights.pixels,
         )
         console.print(f"wrote {command.target}", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -47,10 +47,10 @@ def main() -> None:
             for layer, of in wanted.items()
         }
     try:
-        params, ignored, layout = read_hdf5(Path(request["path"]), wanted)
+        read = read_hdf5(Path(request["path"]), wanted)
         target = directory / "tensors.safetensors"
-        write_safetensors(target, params, source_sha256="", origin="")
-        answer = {"ignored": ignored, "layout": layout}
+        write_safetensors(target, read.params, source_sha256="", origin="")
+        answer = {"ignored": read.ignored, "layout": read.layout, "notes": read.notes}
     except WeightsError as error:
         answer = {"error": [error.what, error.why, error.fix]}
     (directory / "answer.json").write_text(json.dumps(answer), encoding="utf-8")

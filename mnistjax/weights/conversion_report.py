@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mnistjax.weights.pixels import PIXELS
 from mnistjax.weights.source import Weights
 
 
@@ -27,6 +28,7 @@ def print_report(console: Console, weights: Weights) -> None:
         "parameters": f"{count:,}",
         "origin": weights.origin,
         "layout": weights.layout,
+        "preprocessing": PIXELS[weights.pixels],
         "source SHA-256": weights.sha256,
         "ignored layers": ", ".join(weights.ignored),
         "NOTE": weights.notice,

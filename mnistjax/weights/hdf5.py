@@ -82,7 +82,7 @@ def array(group: "h5py.Group", path: str) -> "h5py.Dataset":
     return here
 
 
-def names(group: "h5py.Group", attribute: str) -> list[str] | None:
+def names(group: "h5py.Group | h5py.Dataset", attribute: str) -> list[str] | None:
     """The strings of an attribute, also where Keras cut a long one into `<attribute>0, 1, ...`.
 
     None if there is no such attribute. Raises `WeightsError` if it does not hold names.
@@ -97,7 +97,7 @@ def names(group: "h5py.Group", attribute: str) -> list[str] | None:
     return found if count else None
 
 
-def _strings(group: "h5py.Group", attribute: str) -> list[str]:
+def _strings(group: "h5py.Group | h5py.Dataset", attribute: str) -> list[str]:
     import h5py
 
     where = f"{group.name}@{attribute}"
@@ -118,6 +118,15 @@ def _strings(group: "h5py.Group", attribute: str) -> list[str]:
     return texts
 
 
+def _is_bfloat16(dataset: "h5py.Dataset", stored: Any) -> bool:
+    """Keras hands HDF5 the bare two bytes; Keras 3's own layout says so in an attribute."""
+    from h5py.h5t import OPAQUE
+
+    said = names(dataset, "dtype")
+    opaque = stored.get_class() == OPAQUE and stored.get_size() == 2 and not stored.get_tag()
+    return opaque and said in (None, ["bfloat16"])
+
+
 def check_array(dataset: "h5py.Dataset", shape: Shape) -> None:
     """Raise `WeightsError` unless `dataset` is a plain float array of `shape`, safe to read."""
     import h5py
@@ -128,7 +137,8 @@ def check_array(dataset: "h5py.Dataset", shape: Shape) -> None:
     if dataset.is_virtual:
         raise refuse(where, f"{UNSUPPORTED}: a virtual dataset")
     stored = dataset.id.get_type()
-    if not any(stored.equal(getattr(h5py.h5t, name)) for name in _FLOATS):
+    bfloat16 = _is_bfloat16(dataset, stored)
+    if not bfloat16 and not any(stored.equal(getattr(h5py.h5t, name)) for name in _FLOATS):
         raise refuse(where, f"{UNSUPPORTED}: type {dataset.dtype}, not a float of 2, 4 or 8 bytes")
     if dataset.shape != shape:
         raise refuse(where, f"is {dataset.shape}, not {shape}")

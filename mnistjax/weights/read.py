@@ -1,6 +1,7 @@
 """Tensors out of a file, compared with the table of the architecture before one of them is read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from mnistjax.models.vgg16_table import (
     tensors,
 )
 from mnistjax.weights.hdf5 import array, check_array, printable
+from mnistjax.weights.keras_zip import opened
 from mnistjax.weights.layout import find_tensors
 from mnistjax.weights.sniff import describe
 
@@ -27,25 +29,34 @@ Params = dict[str, dict[str, Float32[np.ndarray, "..."]]]
 
 
 class Reading(NamedTuple):
-    """What a file held: the tensors asked for, names of layers left aside, how it was laid out."""
+    """What a file held: the tensors asked for, and all that a reader should know of them."""
 
     params: Params
     ignored: tuple[str, ...]
+    """VGG16's own layers that are left aside."""
     layout: str
+    notes: tuple[str, ...] = ()
+    """A phrase for all else that was left out, changed or guessed."""
+    pixels: str = "caffe"
+    """How images must be preprocessed: of `preprocess.PIXELS`."""
 
 
 def read_hdf5(path: Path, wanted: Table | None = None) -> Reading:
     """Read the tensors of `wanted` (default: as deep as the file goes) from a Keras file.
 
-    Floats of 2, 4 or 8 bytes become float32. Raises one `WeightsError` that lists every missing,
+    Floats of 2, 4 or 8 bytes and bfloat16 become float32. Layers of others around VGG16's are left
+    out and noted. Raises one `WeightsError` that lists every missing,
     extra, misshapen or non-finite tensor; the same error for a file that HDF5 cannot read.
     libhdf5 can crash or hang on a damaged file: see `sandbox.parse`.
     """
     import h5py
 
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            layout, paths = find_tensors(file)
+        with opened(path) as (source, size), h5py.File(source, "r", locking=False) as file:
+            found = find_tensors(file, wanted)
+            paths = found.paths
+            if not paths:
+                raise _stranger(path, found.head)
             wanted = wanted or table(deepest_cut(layer for layer, _ in paths) or CUTS[0])
             needed = {tensor: paths[tensor] for tensor in tensors(wanted) if tensor in paths}
             # An unwanted tensor is known by its name alone: its shape is never looked at.
@@ -55,7 +66,7 @@ def read_hdf5(path: Path, wanted: Table | None = None) -> Reading:
             ignored = compare(path, wanted, shapes)
             for tensor, shape in tensors(wanted).items():
                 check_array(datasets[tensor], shape)
-            _no_overlap(path, datasets.values())
+            _no_overlap(path, datasets.values(), size)
             arrays = {tensor: _float32(dataset[()]) for tensor, dataset in datasets.items()}
     except WeightsError as error:
         if str(path) in error.what:
@@ -63,7 +74,9 @@ def read_hdf5(path: Path, wanted: Table | None = None) -> Reading:
         raise WeightsError(f"{path}: {error.what}", error.why, fix=error.fix) from error
     except Exception as error:  # a damaged file makes h5py raise nearly anything
         raise unreadable(path, error) from error
-    return Reading(nest(path, arrays), ignored, layout)
+    if found.flipped:
+        arrays = {tensor: _turned(values) for tensor, values in arrays.items()}
+    return Reading(nest(path, arrays), ignored, found.layout, found.notes)
 
 
 def compare(path: Path, wanted: Table, shapes: Mapping[Tensor, Shape]) -> tuple[str, ...]:
@@ -102,7 +115,13 @@ def unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(str(path), why, fix="get the file again from its source")
 
 
-def _no_overlap(path: Path, datasets) -> None:
+def _stranger(path: Path, layers: Iterable[str]) -> WeightsError:
+    held = ", ".join(map(printable, islice(layers, 5))) or "no layer with weights"
+    why = f"none of VGG16's layers is in it, but {held}"
+    return WeightsError(str(path), why, fix="pass weights of VGG16 as Keras saves them")
+
+
+def _no_overlap(path: Path, datasets, size: int) -> None:
     # One flipped bit in an address makes a tensor of its neighbour's bytes.
     spans = sorted(
         (offset, offset + dataset.id.get_storage_size())
@@ -110,12 +129,20 @@ def _no_overlap(path: Path, datasets) -> None:
         if (offset := dataset.id.get_offset()) is not None
     )
     ends = [0, *(end for _, end in spans)]
-    starts = [*(start for start, _ in spans), path.stat().st_size]
+    starts = [*(start for start, _ in spans), size]
     if any(start < end for start, end in zip(starts, ends, strict=True)):
         why = "tensors overlap, or lie outside the file"
         raise WeightsError(str(path), why, fix="get the file again from its source")
 
 
+def _turned(values: np.ndarray) -> np.ndarray:
+    """Theano convolves where others correlate: a kernel by 180 degrees."""
+    return np.ascontiguousarray(values[::-1, ::-1]) if values.ndim == 4 else values
+
+
 def _float32(values: Any) -> np.ndarray:
+    if values.dtype.kind == "V":  # bfloat16, of which HDF5 keeps the bytes: a float32's upper half
+        halves = np.frombuffer(values.tobytes(), "<u2").reshape(values.shape)
+        return (halves.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):  # becomes infinite, and is listed with its name
         return np.ascontiguousarray(values, np.float32)

@@ -49,12 +49,13 @@ def parse(path: Path, wanted: Table | None = None) -> Reading:
             said = json.loads(answer.read_text(encoding="utf-8"))
             what, why, fix = said.get("error", ("", "", ""))
             ignored, layout = tuple(said.get("ignored", ())), said.get("layout", "")
+            notes = tuple(said.get("notes", ()))
         except (ValueError, AttributeError, TypeError) as error:
             raise _unsafe(path, "the process that read it left no answer") from error
         if what:
             raise WeightsError(what, why, fix=fix)
         reading, _ = read_safetensors(Path(private, "tensors.safetensors"), wanted)
-        return Reading(reading.params, ignored, layout)
+        return Reading(reading.params, ignored, layout, notes)
 
 
 def _environment() -> dict[str, str]:

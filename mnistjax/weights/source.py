@@ -14,8 +14,8 @@ from mnistjax.data.download import file_digest
 from mnistjax.errors import NetworkError, UsageError, WeightsError
 from mnistjax.models.vgg16_table import Table, table
 from mnistjax.weights import official, sandbox
-from mnistjax.weights.read import Params, read_hdf5
-from mnistjax.weights.safetensors import read_safetensors
+from mnistjax.weights.read import Params, Reading, read_hdf5
+from mnistjax.weights.safetensors import LAYOUT, read_safetensors
 from mnistjax.weights.sniff import check_kind
 
 if TYPE_CHECKING:
@@ -35,11 +35,14 @@ class Weights:
     origin: str
     """One phrase for the reader of a report."""
     notice: str = ""
-    """Set when `auto` fell back to random weights: shown loudly wherever results are."""
+    """What was left out, changed or guessed, and above all that `auto` fell back to random
+    weights: shown loudly wherever results are."""
     ignored: tuple[str, ...] = ()
     """Layers of VGG16 that are in the file and behind the cut."""
     layout: str = ""
     """How the file was laid out."""
+    pixels: str = "caffe"
+    """How images become input: "caffe" (Keras's weights) or "torch" (torchvision's)."""
 
     def preprocess(self, size: int) -> Callable[["jax.Array"], "jax.Array"]:
         """The function from uint8 [n, h, w, 1 or 3] to what these weights expect at `size`.
@@ -49,7 +52,9 @@ class Weights:
         """
         from mnistjax.weights.preprocess import to_vgg_input
 
-        return partial(to_vgg_input, size=size)
+        if self.pixels == "caffe":
+            return partial(to_vgg_input, size=size)
+        return partial(to_vgg_input, size=size, pixels=self.pixels)
 
 
 def load_weights(
@@ -57,7 +62,8 @@ def load_weights(
 ) -> Weights:
     """Weights of VGG16 up to block `cut` (block3, block4, block5); by default all there are.
 
-    `source` is a path (.h5 as Keras writes it, or .safetensors as `convert` does) or a name:
+    `source` is a path (.h5 or .keras as Keras writes them, .safetensors as `convert` does or of
+    torchvision's vgg16) or a name:
     "imagenet" is Keras's published file, from its cache or the network; "auto" is the same, but
     random weights with a `notice` if it cannot be had; "random" is He-normal from `seed`. A file
     need not go deeper than the cut. A file of unknown digest is parsed in a child process.
@@ -77,7 +83,9 @@ def load_weights(
         except NetworkError as error:
             if source == "imagenet":
                 raise WeightsError(error.what, error.why, fix=error.fix) from error
-            why = f"ImageNet weights are not on this disk and could not be downloaded ({error.why})"
+            why = (
+                f"ImageNet weights are not on this disk and could not be downloaded ({error.told})"
+            )
             notice = f"{why}: these are random weights, which have learnt nothing"
             return dataclasses.replace(_random(wanted or table(), seed), notice=notice)
         return _from_file(path, wanted)
@@ -89,22 +97,34 @@ def load_weights(
 
 def _from_file(path: Path, wanted: Table | None) -> Weights:
     kind = check_kind(path)
+    if "th_kernels" in path.name:  # published by Keras 1, without a word of it inside
+        why = "by its name its kernels are Theano's, turned by 180 degrees"
+        raise WeightsError(str(path), why, fix="pass the file with tf_kernels in its name")
     sha256 = file_digest(path)
-    if kind == "safetensors":
-        reading, metadata = read_safetensors(path, wanted)
-        first = metadata.get("source_sha256", "")[:16]
-        origin = f"{metadata.get('origin', 'unknown')}, converted (from SHA-256 {first or 'none'})"
-    elif known := official.known_origin(path, sha256):
-        reading, origin = read_hdf5(path, wanted), known
-    else:
-        reading, origin = sandbox.parse(path, wanted), f"file {path.name}"
+    reading, origin = _read(path, kind, sha256, wanted)
+    notes = "; ".join(reading.notes)
     return Weights(
         params=reading.params,
         sha256=sha256,
         origin=origin,
         ignored=reading.ignored,
         layout=reading.layout,
+        notice=f"{path.name}: {notes}" if notes else "",
+        pixels=reading.pixels,
     )
+
+
+def _read(path: Path, kind: str, sha256: str, wanted: Table | None) -> tuple[Reading, str]:
+    """What `path` holds, and where that is from."""
+    if kind == "hdf5" and (known := official.known_origin(path, sha256)):
+        return read_hdf5(path, wanted), known
+    if kind != "safetensors":
+        return sandbox.parse(path, wanted), f"file {path.name}"
+    reading, metadata = read_safetensors(path, wanted)
+    if reading.layout != LAYOUT:
+        return reading, f"file {path.name}"
+    first = metadata.get("source_sha256", "")[:16] or "none"
+    return reading, f"{metadata.get('origin', 'unknown')}, converted (from SHA-256 {first})"
 
 
 def _random(wanted: Table, seed: int) -> Weights:
