@@ -19,8 +19,10 @@ import signal
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +30,10 @@ import numpy as np
 from PIL import Image
 from weights_files import TINY, random_params
 
-from mnistjax.data.folder import read_image
+from mnistjax.data.dataset import Dataset
 from mnistjax.data.idx import read_idx
+from mnistjax.data.load import load_dataset
+from mnistjax.data.picture import read_picture
 from mnistjax.errors import MnistjaxError
 from mnistjax.weights.safetensors import read_safetensors, write_safetensors
 
@@ -67,7 +71,7 @@ def safetensors() -> bytes:
 
 def read_photo(path: Path) -> np.ndarray:
     with warnings.catch_warnings(action="ignore"):  # Pillow's, of metadata that nobody reads
-        return read_image(path, size=16, color=True)
+        return read_picture(path, size=16)
 
 
 def rows() -> bytes:
@@ -109,6 +113,67 @@ def header_only(whole: bytes) -> int:
     return 8 + int.from_bytes(whole[:8], "little")
 
 
+LABELS = np.arange(20) % 2
+COLOUR = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3)).astype(np.uint8)
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, x_train=PIXELS, y_train=LABELS, x_test=PIXELS, y_test=LABELS)
+    return file.getvalue()
+
+
+def pixel_csv() -> bytes:
+    rows = np.column_stack([LABELS, np.tile(PIXELS.reshape(20, -1), 4) // 2])
+    lines = [",".join(["label", *(f"pixel{n}" for n in range(64))])]
+    return "\n".join([*lines, *(",".join(map(str, row)) for row in rows)]).encode() + b"\n"
+
+
+def cifar() -> bytes:
+    planes = COLOUR.transpose(0, 3, 1, 2).reshape(20, -1)
+    return np.column_stack([LABELS, planes]).astype(np.uint8).tobytes()
+
+
+def svhn(*, compressed: bool) -> bytes:
+    import scipy.io
+
+    file = io.BytesIO()
+    arrays = {"X": COLOUR[:, ::4, ::4].transpose(1, 2, 3, 0), "y": LABELS.astype(np.uint8)[:, None]}
+    scipy.io.savemat(file, arrays, do_compression=compressed)
+    return file.getvalue()
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("outer/digits.csv", pixel_csv())
+        archive.writestr("outer/notes.txt", "notes")
+    return file.getvalue()
+
+
+def read_set(path: Path) -> Dataset:
+    return load_dataset("auto", path)
+
+
+def shaped(got: Dataset, shape: tuple[int, ...]) -> bool:
+    """A changed pixel or label is one: nothing in the file would tell."""
+    images, labels = got.train.images, got.train.labels
+    return images.shape[1:] == shape and len(images) == len(labels) and images.dtype == np.uint8
+
+
+def same_set(make: Callable[[], bytes], name: str) -> Callable[[Dataset], bool]:
+    """Whether a set is the one that the whole file holds."""
+
+    @cache
+    def expected() -> str:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, name)
+            path.write_bytes(make())
+            return read_set(path).sha256
+
+    return lambda got: got.sha256 == expected()
+
+
 READERS = {
     "idx": Kind(
         "file",
@@ -134,6 +199,22 @@ READERS = {
     ),
     "safetensors": Kind(
         "x.safetensors", safetensors, lambda path: read_safetensors(path, TINY), same_tensors
+    ),
+    "npz": Kind("arrays.npz", npz, read_set, same_set(npz, "arrays.npz")),
+    "zip": Kind("pixels.zip", zipped, read_set, same_set(zipped, "pixels.zip")),
+    "csv": Kind("pixels.csv", pixel_csv, read_set, lambda got: shaped(got, (8, 8, 1))),
+    "cifar": Kind("data_batch_1.bin", cifar, read_set, lambda got: shaped(got, (32, 32, 3))),
+    "mat": Kind(
+        "train_32x32.mat",
+        partial(svhn, compressed=True),
+        read_set,
+        same_set(partial(svhn, compressed=True), "train_32x32.mat"),
+    ),
+    "mat, plain": Kind(
+        "plain-train_32x32.mat",
+        partial(svhn, compressed=False),
+        read_set,
+        lambda got: got.train.images.shape[3] in (1, 3) and got.train.images.dtype == np.uint8,
     ),
     "metrics.jsonl": Kind("metrics.jsonl", rows, read_log, usable),
     "config.json": Kind(

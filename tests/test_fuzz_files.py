@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-COUNTS = {"idx": 8000, "idx.gz": 8000, "png": 2000, "jpeg": 2000, "safetensors": 2000}
+COUNTS = {
+    **{"idx": 8000, "idx.gz": 8000, "png": 2000, "jpeg": 2000, "safetensors": 2000},
+    **{"npz": 500, "zip": 500, "csv": 500, "cifar": 200, "mat": 500, "mat, plain": 500},
+}
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 
 
