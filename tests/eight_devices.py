@@ -15,13 +15,16 @@ from stateful_models import nnx_model, split
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.data.batches import Batch
+from mnistjax.data.dataset import Split
 from mnistjax.errors import UsageError
+from mnistjax.files import params_sha256
 from mnistjax.models.functional import with_state
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.freeze import freeze_mask
+from mnistjax.training.loop import EpochEnd, fit
 from mnistjax.training.losses import Smoothed
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.parallel import AXIS, by_rows, data_mesh, over_pmap, replicate
@@ -157,6 +160,31 @@ def test_what_all_made_of_their_rows_goes_into_the_step():
     arguments = replicate(init_state(some_params(), TX), mesh), batch._replace(images=maps)
     step, _ = compile_for(over_eight(tx=TX, preprocess=lambda maps: maps), *arguments)
     assert_same(step(*arguments)[0], wanted)
+
+
+def test_batches_of_the_host_train_to_the_same_bits_as_those_of_the_device(monkeypatch):
+    random, mesh = np.random.default_rng(2), data_mesh()
+    images = random.integers(0, 256, (45, 4, 4, 1)).astype(np.uint8)
+    whole = Split(images, random.integers(0, 3, 45).astype(np.int32))
+
+    def trained():
+        *_, last = fit(
+            replicate(init_state(some_params(), TX), mesh),
+            train_step=over_eight(tx=TX),
+            eval_step=make_eval_step(apply_fn=apply_fn, mesh=mesh),
+            train=whole,
+            validation=whole,
+            epochs=2,
+            batch_size=16,
+            seed=0,
+        )
+        assert isinstance(last, EpochEnd)
+        return params_sha256(last.state.params), last.validation
+
+    wanted = trained()
+    monkeypatch.setattr("mnistjax.data.memory.limit_bytes", lambda: 0)
+    monkeypatch.setattr("mnistjax.data.prefetch.on_device", None)
+    assert trained() == wanted
 
 
 def test_a_checkpoint_comes_back_to_every_device(tmp_path):

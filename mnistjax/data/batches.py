@@ -1,6 +1,6 @@
 """Batches from arrays that stay on the device: order from (seed, epoch), every example once."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import NamedTuple
 
@@ -89,7 +89,7 @@ def epoch_batches(
     *,
     first: int = 0,
     padded: bool = True,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of `order` from number `first` on; not `padded`, the last one is smaller."""
     steps, size = order.shape
     for number, row in enumerate(order[first:], first):

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
+from mnistjax.data.lazy_images import parts
 from mnistjax.errors import DataError, UsageError
 from mnistjax.training.metrics import Metrics
 
@@ -39,8 +40,7 @@ def check_split(split: Split, what: str, *, score: Score, batch_size: int) -> No
     if not len(labels):
         raise DataError(f"`{what}`", "holds no example", fix="pass at least one")
     for name, values in (("images", images), ("labels", labels)):
-        ends = (values.min(), values.max())  # either is NaN where any value is
-        if not np.isfinite(ends).all():
+        if values.dtype.kind not in "biu" and not all(_finite(part) for part in parts(values)):
             fix = "replace what is missing, or leave those examples out"
             raise DataError(f"`{what}`", f"{name} hold values that are not finite", fix=fix)
     outputs = _classes(split, score, min(batch_size, len(labels)))
@@ -49,6 +49,11 @@ def check_split(split: Split, what: str, *, score: Score, batch_size: int) -> No
         why = f"labels run from {low} to {high}, where the model has {outputs} outputs"
         fix = f"number the classes from 0 to {outputs - 1}"
         raise DataError(f"`{what}`", why, fix=fix)
+
+
+def _finite(values: np.ndarray) -> bool:
+    ends = (values.min(), values.max())  # either is NaN where any value is
+    return bool(np.isfinite(ends).all())
 
 
 def _classes(split: Split, score: Score, rows: int) -> int:

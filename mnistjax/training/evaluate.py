@@ -1,6 +1,7 @@
 """Exact evaluation: every example is scored once, the ragged last batch included."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float32
 
-from mnistjax.data.batches import Batch, file_order, on_device, take_batch, to_unit
-from mnistjax.data.dataset import Split
+from mnistjax.data.batches import Batch, file_order, to_unit
+from mnistjax.data.dataset import Split, as_split
+from mnistjax.data.prefetch import batches_from
+from mnistjax.data.source import Source
 from mnistjax.models.functional import ApplyFn, ModelState, Params, call
 from mnistjax.training.check import check_split
 from mnistjax.training.finite import fetch
@@ -77,14 +80,15 @@ def score_batches(
     Padding rows of the last batch are cut off. Raises `NumericalError` for a loss, and so for
     logits, that are not finite.
     """
-    images, labels = on_device(split)
     count = len(split.labels)
+    order = file_order(count=count, batch_size=min(batch_size, count))
     late = None
-    for row in file_order(count=count, batch_size=min(batch_size, count)):
-        early = scored(eval_step, params, model_state, take_batch(images, labels, row))
-        if late is not None:
-            yield _on_host(*late)
-        late = early
+    with closing(batches_from(split)(order)) as batches:
+        for batch in batches:
+            early = scored(eval_step, params, model_state, batch)
+            if late is not None:
+                yield _on_host(*late)
+            late = early
     if late is not None:
         yield _on_host(*late)
 
@@ -97,13 +101,14 @@ def _on_host(metrics: Metrics, logits: Array) -> tuple[Metrics, np.ndarray]:
 def evaluate(
     eval_step: EvalStep,
     params: Params,
-    split: Split,
+    split: Split | Source,
     *,
     model_state: ModelState = (),
     batch_size: int = ROWS,
 ) -> tuple[Metrics, Float32[np.ndarray, "n classes"]]:
     """Score all of `split`: the metrics on the host and the logits in the split's order.
 
+    `split` may be a source of examples (`as_split`), and larger than memory (`batches_from`).
     Raises `DataError` for a split that does not fit the model (`check_split`), and `NumericalError`
     for logits that are not finite.
 
@@ -115,6 +120,7 @@ def evaluate(
     (5, 1.0, (5, 3))
     """
     score = partial(scored, eval_step, params, model_state)
+    split = as_split(split)
     total, rows = Metrics.zero(), []
     with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
         check_split(split, "split", score=score, batch_size=batch_size)

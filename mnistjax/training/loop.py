@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
 import jax
 
-from mnistjax.data.batches import Batch, epoch_batches, epoch_order, on_device, steps_per_epoch
-from mnistjax.data.dataset import Split
+from mnistjax.data.batches import Batch, epoch_order, steps_per_epoch
+from mnistjax.data.dataset import Split, as_split
+from mnistjax.data.prefetch import batches_from
+from mnistjax.data.source import Source
 from mnistjax.training.check import check_split
 from mnistjax.training.ema import evaluated_params
 from mnistjax.training.evaluate import ROWS, EvalStep, score_batches, scored
@@ -76,8 +79,8 @@ def fit(  # noqa: PLR0913
     *,
     train_step: TrainStep,
     eval_step: EvalStep,
-    train: Split,
-    validation: Split | None = None,
+    train: Split | Source,
+    validation: Split | Source | None = None,
     epochs: int,
     batch_size: int,
     seed: int,
@@ -93,6 +96,8 @@ def fit(  # noqa: PLR0913
     Where it starts follows from `state.step` alone, and the order of examples from (seed, epoch):
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
     device kind and thread count. `so_far`: metrics and seconds of an epoch that was interrupted.
+    `train` and `validation` may be sources of examples (`as_split`), and larger than memory: then
+    the host gathers their batches ahead, to the same bits (`batches_from`).
     Metrics are fetched one step late, so the device never waits for the host. `should_stop` is
     asked after every step and every batch of the evaluation: True ends with `Interrupted`, SAVE
     gives a `Midway` at once and goes on. An epoch's last batch is padded; of a model with state it
@@ -104,8 +109,8 @@ def fit(  # noqa: PLR0913
         _Place(state, *so_far),
         train_step,
         eval_step,
-        train,
-        validation,
+        as_split(train),
+        None if validation is None else as_split(validation),
         should_stop,
         Rhythm(epochs, batch_size, seed),
     )
@@ -140,15 +145,15 @@ def _fit(
     check_split(train, "train", score=score, batch_size=batch_size)
     if validation is not None:
         check_split(validation, "validation", score=score, batch_size=ROWS)
-    images, labels = on_device(train)
+    batches_of = batches_from(train)
     steps = steps_per_epoch(len(train.labels), batch_size)
     begun, done = divmod(at.step, steps)
     if done == 0 and at.train.count:  # stopped between its last step and the end of its evaluation
         begun, done = begun - 1, steps
     for epoch in range(begun, epochs):
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
-        batches = epoch_batches(images, labels, order, first=done, padded=padded)
-        yield from _through(batches, at, train_step, epoch, should_stop)
+        with closing(batches_of(order, first=done, padded=padded)) as batches:
+            yield from _through(batches, at, train_step, epoch, should_stop)
         whole = at.step == (epoch + 1) * steps
         scores = _validate(eval_step, at.state, validation, should_stop) if whole else None
         if scores is None:
