@@ -1,16 +1,21 @@
 """What every experiment does around its training: device, data, splits, the banner, the result."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
+import numpy as np
+from rich.markup import escape
 
 from experiments.config import RunConfig
-from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
+from mnistjax.data.picture import Fit, Photos
+from mnistjax.data.prefetch import placement
 from mnistjax.data.split import part_off, subset
+from mnistjax.errors import UsageError
 from mnistjax.models.summary import LayerRow
 from mnistjax.platforms import choose_platform
 from mnistjax.report.console import console, model_table
@@ -18,25 +23,50 @@ from mnistjax.runs.options import RunOptions
 from mnistjax.runs.result import About, say_result, write_result
 from mnistjax.runs.settings import Setting, settings_of
 from mnistjax.runs.train_run import Trained
-from mnistjax.training.batch_size import check_batch_size, check_divides
+from mnistjax.training.batch_size import (
+    USUAL,
+    check_batch_size,
+    check_divides,
+    usual_batch_size,
+)
+from mnistjax.training.losses import ClassWeighted, LossFn, balanced, cross_entropy
 
-MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 500, 5, 50
+C = TypeVar("C", bound=RunConfig)
+
+PHOTO_FLAGS = "color", "grey", "fit", "skip_unreadable", "verify"
 
 
-def load_data(config: RunConfig, *, image_size: int = 28, color: bool = False) -> Dataset:
-    """Choose the devices and load the data the flags ask for; a fallback is said loudly."""
+def load_data(config: RunConfig, *, image_size: int) -> Dataset:
+    """Choose the devices and load the data the flags ask for; what is left out is said loudly."""
     choose_platform(config.platform, deterministic=config.deterministic)
-    check_divides(config.batch_size, jax.local_device_count())
+    if config.batch_size is not None:
+        check_divides(config.batch_size, jax.local_device_count())
+    photos = Photos(
+        size=image_size,
+        fit=cast(Fit, config.fit),
+        color=config.color or (False if config.grey else None),
+        skip_unreadable=config.skip_unreadable,
+        verify=config.verify,
+    )
     data = load_dataset(
         config.dataset,
         config.data_dir,
-        image_size=image_size,
-        color=color,
+        photos=photos,
         verify=not config.allow_unverified_data,
+        limit_bytes=round(config.cache_limit * 2**30),
         quiet=config.quiet,
     )
+    for name in PHOTO_FLAGS if data.name != "folder" else ():
+        if getattr(config, name) != getattr(type(config)(), name):
+            refuse_for(data, name)
     say_loudly(config, data.notice)
     return data
+
+
+def refuse_for(data: Dataset, name: str) -> None:
+    """Raise `UsageError` for a flag that only folders of pictures heed."""
+    flag = f"--{name.replace('_', '-')}"
+    raise UsageError(flag, f"is for folders of pictures, not for {data.name}", fix=f"drop {flag}")
 
 
 def say(config: RunConfig, line: str) -> None:
@@ -48,7 +78,7 @@ def say(config: RunConfig, line: str) -> None:
 def say_loudly(config: RunConfig, notice: str) -> None:
     """A notice that no reader of the results may miss."""
     if notice:
-        say(config, f"[bold yellow]NOTE[/]  {notice}")
+        say(config, f"[bold yellow]NOTE[/]  {escape(notice)}")
 
 
 def chosen_train(config: RunConfig, data: Dataset) -> Split:
@@ -56,21 +86,34 @@ def chosen_train(config: RunConfig, data: Dataset) -> Split:
     return subset(data.train, size=config.train_size or len(data.train.labels), seed=config.seed)
 
 
-def split_off_validation(config: RunConfig, examples: Split) -> tuple[Split, Split | None]:
-    """(training, validation); raise `UsageError` if a batch is larger than what is left."""
-    train, validation = part_off(examples, fraction=config.validation, seed=config.seed)
-    check_batch_size(config.batch_size, len(train.labels))
-    return train, validation
+def split_off_validation(
+    config: RunConfig, examples: Split, data: Dataset
+) -> tuple[Split, Split | None]:
+    """(training, validation): the data's own, or a share of the `examples`."""
+    if data.validation is not None:
+        return examples, data.validation
+    names = data.class_names
+    return part_off(examples, fraction=config.validation, seed=config.seed, class_names=names)
 
 
-def default_epochs(train_examples: int, batch_size: int) -> int:
-    """5 epochs, or on a small set as many as make 500 steps, at most 50.
+def fitted(config: C, examples: int) -> tuple[C, int]:
+    """With a batch size that fits so many; raise `UsageError` for a given one that does not."""
+    if config.batch_size is not None:
+        check_batch_size(config.batch_size, examples)
+        return config, config.batch_size
+    size = usual_batch_size(examples, jax.local_device_count())
+    if size < USUAL:
+        say(config, f"batch size {size}: there are {examples:,} training images (--batch-size)")
+    return replace(config, batch_size=size), size
 
-    >>> default_epochs(54_000, 128), default_epochs(1_293, 128)
-    (5, 46)
-    """
-    enough = -(-MIN_STEPS // steps_per_epoch(train_examples, batch_size))
-    return min(max(MIN_EPOCHS, enough), MAX_EPOCHS)
+
+def loss_of(
+    config: RunConfig, labels: np.ndarray, classes: int, loss_fn: LossFn = cross_entropy
+) -> LossFn:
+    """`loss_fn`, with weights of classes if the flags ask for them."""
+    if config.class_weights == "none":
+        return loss_fn
+    return ClassWeighted(balanced(labels, classes), loss_fn)
 
 
 def banner(
@@ -82,9 +125,10 @@ def banner(
     held_out = f"{len(validation.labels):,}" if validation else "no"
     say(
         config,
-        f"{data.name}: {len(train.labels):,} training, {held_out} validation,"
-        f" {len(data.test.labels):,} test images ({data.origin}) · {epochs} epochs"
-        f" · {kind if count == 1 else f'{count} x {kind}'} · {directory}",
+        f"{escape(data.name)}: {len(train.labels):,} training, {held_out} validation,"
+        f" {len(data.test.labels):,} test images ({escape(data.origin)}) · {epochs} epochs"
+        f" · {kind if count == 1 else f'{count} x {kind}'} · {placement(train)}"
+        f" · {escape(str(directory))}",
     )
 
 
@@ -109,17 +153,18 @@ def run_options(config: RunConfig, directory: Path) -> RunOptions:
     )
 
 
-def settings(
-    config: RunConfig, epochs: Setting, **digests: tuple[str, tuple[str, ...]]
-) -> dict[str, Setting]:
-    """Every flag as a setting of the run, and digests with the flags that decide them."""
-    given = {name: Setting(sha256, given_by=flags) for name, (sha256, flags) in digests.items()}
-    return settings_of(config) | {"epochs": epochs} | given
+def settings(config: RunConfig, data: Dataset, epochs: Setting) -> dict[str, Setting]:
+    """Every flag as a setting of the run, its classes, and the digest of its data."""
+    return settings_of(config) | {
+        "epochs": epochs,
+        "class_names": Setting([*data.class_names], may_change=True),
+        "dataset_sha256": Setting(data.sha256, given_by=("dataset", "data_dir")),
+    }
 
 
 def shared_facts(config: RunConfig) -> dict[str, Any]:
     """What the summary of every experiment says of its flags."""
-    names = "batch_size", "learning_rate", "dtype", "seed"
+    names = "batch_size", "learning_rate", "dtype", "seed", "class_weights"
     return {"experiment": config.experiment} | {name: getattr(config, name) for name in names}
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, TypeVar
 import tyro
 
 from mnistjax.cli import Config, MayChange
-from mnistjax.data.load import DATASETS
+from mnistjax.data.load import DATASETS, TFDS, dataset_name
+from mnistjax.data.picture import FITS
 from mnistjax.errors import UsageError
 from mnistjax.platforms import PLATFORMS
 from mnistjax.runs.directory import check_directory, newest_run, reserved
@@ -20,7 +21,7 @@ from mnistjax.runs.options import RunOptions
 from mnistjax.runs.resumed import as_it_was
 
 C = TypeVar("C", bound="RunConfig")
-DTYPES = ("float32", "bfloat16")
+DTYPES, NAMES = ("float32", "bfloat16"), (*DATASETS, "tfds:NAME")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +35,34 @@ class RunConfig(Config):
         "verify=False": "--allow-unverified-data",
     }
 
-    dataset: MayChange[Annotated[str, tyro.conf.arg(metavar="|".join(DATASETS))]] = "auto"
+    dataset: MayChange[Annotated[str, tyro.conf.arg(metavar="|".join(NAMES))]] = "auto"
     """auto: --data-dir if given, else MNIST from the cache or the network, else digits."""
     data_dir: MayChange[Annotated[Path | None, tyro.conf.arg(metavar="DIR")]] = None
-    """IDX files (.gz or plain), or one sub-folder of PNG/JPEG images per class."""
+    """Pictures in a folder per class, IDX, .npz, .csv, CIFAR, SVHN, .zip: docs/data.md."""
     allow_unverified_data: MayChange[bool] = False
     """Take IDX files whose SHA-256 is not MNIST's (a look-alike set)."""
+    fit: Annotated[str, tyro.conf.arg(metavar="|".join(FITS))] = "crop"
+    """How pictures of a folder become square: cut, filled up, or squeezed."""
+    color: bool = False
+    """RGB, even if no picture of a folder has colours; default: where any has."""
+    grey: bool = False
+    """Grey, even if pictures of a folder have colours."""
+    skip_unreadable: MayChange[bool] = False
+    """Leave out files of a folder that cannot be read, and say so, instead of stopping."""
+    verify: MayChange[bool] = False
+    """Know pictures read before by their contents, not by their names, sizes and times."""
+    cache_limit: MayChange[Annotated[float, tyro.conf.arg(metavar="GIB")]] = 8.0
+    """All pictures kept, and all features; those used longest ago go first."""
+    class_weights: Annotated[str, tyro.conf.arg(metavar="none|balanced")] = "none"
+    """balanced: all classes count the same, however few examples one has."""
     train_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Use only N training examples, a seeded stratified sample; default: all."""
     validation: float = 0.1
     """Share of the training examples held out to choose the epoch; 0: none, the last is taken."""
     epochs: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Passes over the data; default: 5, on small sets up to 50, to make 500 steps."""
-    batch_size: int = 128
-    """Examples per step."""
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Examples per step; default: 128, fewer on small sets."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     early_stopping: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
@@ -77,9 +92,11 @@ class RunConfig(Config):
     quiet: MayChange[bool] = False
     """Print errors and the last line only."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", dataset_name(self.dataset))
+
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
-        UsageError.unless_in("--dataset", self.dataset, DATASETS)
         UsageError.unless_in("--dtype", self.dtype, DTYPES)
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
         names = "train_size", "epochs", "batch_size", "early_stopping", "save_steps", "log_every"
@@ -99,9 +116,20 @@ class RunConfig(Config):
             _refuse("save_minutes", self.save_minutes, "must be a positive number", "10")
         if not 0 <= self.seed < 2**32:  # jax wraps a larger seed without a word
             _refuse("seed", self.seed, "must lie in 0..4294967295", "0")
+        self._validate_pictures()
         self._validate_paths()
 
+    def _validate_pictures(self) -> None:
+        UsageError.unless_in("--fit", self.fit, FITS)
+        UsageError.unless_in("--class-weights", self.class_weights, ("none", "balanced"))
+        if self.color and self.grey:
+            _refuse("color", "with --grey", "it says both", None)
+        if not self.cache_limit > 0:
+            _refuse("cache_limit", self.cache_limit, "must be positive", "8")
+
     def _validate_paths(self) -> None:
+        if not self.dataset.startswith(TFDS):
+            UsageError.unless_in("--dataset", self.dataset, DATASETS)
         for name in ("data_dir", "output"):
             if (path := getattr(self, name)) is not None:
                 check_path(name, path)

@@ -7,10 +7,10 @@ from typing import Annotated, NamedTuple
 import tyro
 
 from experiments.config import RunConfig, check_path
-from experiments.stages_flag import check_blocks, parse_stages
 from mnistjax.cli import MayChange
 from mnistjax.errors import UsageError
 from mnistjax.models.vgg16_table import CUTS
+from mnistjax.runs.stages_text import check_blocks, parse_stages
 
 PRESETS = ("small", "keras")
 
@@ -65,10 +65,6 @@ class FinetuneConfig(RunConfig):
     """Train the head first, then blocks as well at rates of their own; sets the epochs."""
     cache_features: MayChange[bool] = True
     """Compute the frozen part once and keep it on disk; --no-cache-features: in every epoch."""
-    cache_limit: MayChange[Annotated[float, tyro.conf.arg(metavar="GIB")]] = 8.0
-    """All cached features together; those used longest ago go first, larger ones are not kept."""
-    color: bool = False
-    """Keep the colours of images of a folder."""
 
     @property
     def recipe(self) -> Recipe:
@@ -102,9 +98,6 @@ class FinetuneConfig(RunConfig):
         if self.recipe.image_size < 32:
             why = "VGG16 takes at least 32"
             raise UsageError(f"--image-size {self.image_size}", why, fix="pass --image-size 32")
-        if not self.cache_limit > 0:
-            what = f"--cache-limit {self.cache_limit}"
-            raise UsageError(what, "must be positive", fix="pass --cache-limit 8")
         if self.stages is not None and (self.epochs or self.unfreeze):
             flag = "--epochs" if self.epochs else "--unfreeze"
             raise UsageError(f"--stages with {flag}", "it says both", fix=f"drop {flag}")

@@ -1,5 +1,6 @@
 """From the flags of fine-tuning to a fine-tuned VGG16 and its report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,6 @@ from flax import nnx
 
 from experiments import common
 from experiments.finetune_flags import WHY, FinetuneConfig
-from experiments.stages_flag import blocks_of, parse_stages, trained_blocks
 from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.frozen.features import Features, FrozenPart, frozen_features, saving
@@ -27,8 +27,11 @@ from mnistjax.runs.finetune_stages import Adam, one_stage, several_stages
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
 from mnistjax.runs.settings import Setting
+from mnistjax.runs.stages_text import blocks_of, parse_stages, trained_blocks
 from mnistjax.runs.train_run import Trained, train_run
+from mnistjax.training.batch_size import usual_epochs
 from mnistjax.training.losses import Smoothed, cross_entropy
+from mnistjax.weights.pixels import PIXELS
 from mnistjax.weights.source import SOURCES, Weights, load_weights
 
 
@@ -37,15 +40,19 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
     recipe = config.recipe
     trained = trained_blocks(config.trained_names, recipe.cut)
     frozen = [block for block in blocks_of(recipe.cut) if block not in trained]
-    data = common.load_data(config, image_size=recipe.image_size, color=config.color)
+    data = common.load_data(config, image_size=recipe.image_size)
+    examples = common.chosen_train(config, data)
+    checked, _ = common.split_off_validation(config, examples, data)  # before the hours of features
+    config, batch_size = common.fitted(config, len(checked.labels))
     source = config.weights if config.weights in SOURCES else Path(config.weights)
     weights = load_weights(source, cut=recipe.cut, seed=config.seed, quiet=config.quiet)
     common.say_loudly(config, weights.notice)
-    got = features_of(config, weights, frozen, [common.chosen_train(config, data), data.test])
-    train, validation = common.split_off_validation(config, got.splits[0])
-    input_shape = map_shape((recipe.image_size, recipe.image_size, 3), frozen)
+    own = [data.validation] if data.validation else []
+    got = features_of(config, weights, frozen, [examples, data.test, *own])
+    seen = replace(data, validation=got.splits[2]) if own else data
+    train, validation = common.split_off_validation(config, got.splits[0], seen)
     model = FineTuned(
-        input_shape=input_shape,
+        input_shape=map_shape((recipe.image_size, recipe.image_size, 3), frozen),
         blocks=trained,
         num_classes=len(data.class_names),
         kind=cast(Kind, config.head),
@@ -60,20 +67,21 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
         )
     if recipe.standardise:
         fill_in_statistics(params, model, train, got.through)
+    loss_fn = Smoothed(recipe.label_smoothing) if recipe.label_smoothing else cross_entropy
     layers = summarise_finetuned(
         model, frozen, image_size=recipe.image_size, trains=config.trained_names
     )
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
-        stages=make_stages(config, params, count=len(train.labels)),
+        stages=make_stages(config, params, len(train.labels), batch_size),
         train=train,
         validation=validation,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         seed=config.seed,
         preprocess=lambda maps: maps,
         through=got.through,
-        loss_fn=Smoothed(recipe.label_smoothing) if recipe.label_smoothing else cross_entropy,
+        loss_fn=common.loss_of(config, train.labels, len(data.class_names), loss_fn),
         score=by_accuracy if recipe.label_smoothing else by_loss,
         early_stopping=config.early_stopping,
     )
@@ -81,15 +89,10 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
     common.show_model(config, layers)
     line = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
     say_recipe(config, weights, line)
-    settings = common.settings(
-        config,
-        epochs_setting(config, plan),
-        dataset_sha256=(data.sha256, ("dataset", "data_dir")),
-        weights_sha256=(weights.sha256, ("weights",)),
-    )
-    result = train_run(
-        plan, directory, settings=settings, options=common.run_options(config, directory)
-    )
+    settings = common.settings(config, data, epochs_setting(config, plan))
+    settings["weights_sha256"] = Setting(weights.sha256, given_by=("weights",))
+    options = common.run_options(config, directory)
+    result = train_run(plan, directory, settings=settings, options=options)
     about = about_run(config, data, weights, got, result, layers, plan)
     return common.finish(config, directory, result, about)
 
@@ -110,6 +113,7 @@ def features_of(
         preprocess=weights.preprocess(config.recipe.image_size),
         image_size=config.recipe.image_size,
         dtype=config.dtype,
+        pixels=weights.pixels,
     )
     limit = round(config.cache_limit * 2**30) if config.cache_features else None
     got = frozen_features(part, splits, limit_bytes=limit, quiet=config.quiet)
@@ -119,13 +123,13 @@ def features_of(
     return got
 
 
-def make_stages(config: FinetuneConfig, params: Params, *, count: int) -> list[Stage]:
-    """The stages that the flags ask for."""
-    steps, recipe = steps_per_epoch(count, config.batch_size), config.recipe
+def make_stages(config: FinetuneConfig, params: Params, count: int, batch_size: int) -> list[Stage]:
+    """The stages that the flags ask for, of `count` examples an epoch."""
+    steps, recipe = steps_per_epoch(count, batch_size), config.recipe
     adam = Adam(config.learning_rate, recipe.weight_decay, recipe.cosine)
     if config.stages is not None:
         return several_stages(params, parse_stages(config.stages, recipe.cut), adam, steps=steps)
-    epochs = max(recipe.epochs, common.default_epochs(count, config.batch_size))
+    epochs = max(recipe.epochs, usual_epochs(count, batch_size))
     epochs = config.epochs or epochs
     return one_stage(params, config.trained_names, adam, epochs=epochs, steps=steps)
 
@@ -154,6 +158,7 @@ def about_run(
     preprocess, blocks = weights.preprocess(recipe.image_size), blocks_of(recipe.cut)
     maps = maps_of_blocks(backbone, shown, blocks=blocks, preprocess=preprocess)
     facts = {"weights": weights.origin, "weights_sha256": weights.sha256}
+    facts |= {"preprocessing": PIXELS[weights.pixels]}
     facts |= {name: getattr(config, name) for name in ("head", "preset")}
     names = "image_size", "cut", "weight_decay", "label_smoothing"
     facts |= {name: getattr(recipe, name) for name in names}

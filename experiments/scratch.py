@@ -27,8 +27,6 @@ class ScratchConfig(RunConfig):
     experiment = "scratch"
     image_size: int = 28
     """Side of the square that images of a folder are resized to, at least 10."""
-    color: bool = False
-    """Keep the colours of images of a folder."""
     pool: Annotated[str, tyro.conf.arg(metavar="|".join(POOLS))] = "max"
     """What a 2x2 pooling takes of its window."""
     lrn: bool = False
@@ -63,18 +61,24 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     from mnistjax.runs.result import About
     from mnistjax.runs.settings import Setting
     from mnistjax.runs.train_run import train_run
+    from mnistjax.training.batch_size import usual_epochs
 
-    data = common.load_data(config, image_size=config.image_size, color=config.color)
-    train, validation = common.split_off_validation(config, common.chosen_train(config, data))
+    data = common.load_data(config, image_size=config.image_size)
+    if data.name != "folder" and config.image_size != 28:
+        common.refuse_for(data, "image_size")
+    examples = common.chosen_train(config, data)
+    train, validation = common.split_off_validation(config, examples, data)
+    config, batch_size = common.fitted(config, len(train.labels))
+    classes = len(data.class_names)
     model = CNN(
         image_shape=data.image_shape,
-        num_classes=len(data.class_names),
+        num_classes=classes,
         pool=cast(Pool, config.pool),
         lrn=config.lrn,
         dtype=config.dtype,
         rngs=nnx.Rngs(config.seed),
     )
-    epochs = config.epochs or common.default_epochs(len(train.labels), config.batch_size)
+    epochs = config.epochs or usual_epochs(len(train.labels), batch_size)
     layers = summarise(model, data.image_shape)
     common.banner(config, directory, (train, validation, data), epochs)
     common.show_model(config, layers)
@@ -85,20 +89,14 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
         stages=[Stage.by_adam(epochs, config.learning_rate)],
         train=train,
         validation=validation,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         seed=config.seed,
+        loss_fn=common.loss_of(config, train.labels, classes),
         early_stopping=config.early_stopping,
     )
-    trained = train_run(
-        plan,
-        directory,
-        settings=common.settings(
-            config,
-            Setting(epochs, may_change=True),
-            dataset_sha256=(data.sha256, ("dataset", "data_dir")),
-        ),
-        options=common.run_options(config, directory),
-    )
+    settings = common.settings(config, data, Setting(epochs, may_change=True))
+    options = common.run_options(config, directory)
+    trained = train_run(plan, directory, settings=settings, options=options)
     about = About(
         data=data,
         layers=layers,

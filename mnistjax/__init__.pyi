@@ -1,7 +1,9 @@
 from .data.batches import Batch as Batch
 from .data.dataset import Dataset as Dataset
 from .data.dataset import Split as Split
+from .data.dataset import as_split as as_split
 from .data.load import load_dataset as load_dataset
+from .data.picture import Photos as Photos
 from .data.split import hold_out as hold_out
 from .errors import MnistjaxError as MnistjaxError
 from .errors import Stopped as Stopped

@@ -56,6 +56,11 @@ class DataError(MnistjaxError):
 class NetworkError(DataError):
     """A download is not to be had: no network, no answer, a broken transfer."""
 
+    def __init__(self, what: str, why: str, *, fix: str, mends: bool = False) -> None:
+        super().__init__(what, why, fix=fix)
+        self.told = f"{why}; {fix}" if mends else why
+        """For a notice: the reason, and the fix if it `mends` the network itself."""
+
 
 class WeightsError(MnistjaxError):
     """Pretrained weights are missing, damaged, unsafe or of another network."""

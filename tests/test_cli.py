@@ -178,7 +178,7 @@ def test_deterministic_asks_xla_before_the_device_is_chosen(monkeypatch):
 
     before = "--xla_backend_optimization_level=1"
     monkeypatch.setenv("XLA_FLAGS", before)
-    common.load_data(ScratchConfig(dataset="digits", deterministic=True))
+    common.load_data(ScratchConfig(dataset="digits", deterministic=True), image_size=28)
     assert os.environ["XLA_FLAGS"] == f"{before} --xla_gpu_deterministic_ops=true"
 
 

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnistjax.disk import locked
-from mnistjax.frozen.cache import FeatureCache, TooLarge, cached_features, features_key
+from mnistjax.frozen.cache import cached_features, features_key
+from mnistjax.rows.cache import Cached, TooLarge
 
 IMAGES = np.zeros((10, 2, 2, 1), np.uint8)
 BYTES = 10 * 100 * 4 + 128  # of 100 features an image, and .npy's header
@@ -22,14 +23,14 @@ def use(directory, name, limit_bytes):
         limit_bytes=limit_bytes,
         quiet=True,
     )
-    if isinstance(got, FeatureCache):  # a clock may be coarser than a test is slow
+    if isinstance(got, Cached):  # a clock may be coarser than a test is slow
         for path in directory.glob("*/record.json"):
             os.utime(path, ns=(0, path.stat().st_mtime_ns - 10**9))
     return got
 
 
 def computed(got):
-    assert isinstance(got, FeatureCache)
+    assert isinstance(got, Cached)
     return got.computed
 
 
@@ -69,4 +70,4 @@ def test_mapped_features_outlive_their_file(tmp_path):
     got = use(tmp_path, "a", BYTES)
     use(tmp_path, "b", BYTES)
     assert kept(tmp_path) == "b"
-    assert isinstance(got, FeatureCache) and (got.features == 1).all()
+    assert isinstance(got, Cached) and (got.rows == 1).all()

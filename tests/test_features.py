@@ -17,16 +17,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mnistjax import progress
 from mnistjax.errors import StorageError, UsageError
 from mnistjax.frozen import cache as features_module
-from mnistjax.frozen.cache import (
-    FeatureCache,
-    TooLarge,
-    Unfinished,
-    cached_features,
-    features_key,
-)
-from mnistjax.report import progress
+from mnistjax.frozen.cache import cached_features, features_key
+from mnistjax.rows import cache as rows_module
+from mnistjax.rows.cache import Cached, TooLarge, Unfinished
 
 KEY = features_key(weights="w", size=4)
 COUNT, BATCH = 23, 4
@@ -63,7 +59,7 @@ class Compute:
 
 @pytest.fixture(autouse=True)
 def commit_every_batch(monkeypatch):
-    monkeypatch.setattr(features_module, "COMMIT_SECONDS", 0)
+    monkeypatch.setattr(rows_module, "COMMIT_SECONDS", 0)
 
 
 @pytest.fixture
@@ -80,8 +76,8 @@ def file_of(tmp_path, name="features.npy"):
 
 
 def check(result, *, computed):
-    assert isinstance(result, FeatureCache)
-    np.testing.assert_allclose(result.features, WANTED, rtol=1e-5, atol=1e-3)
+    assert isinstance(result, Cached)
+    np.testing.assert_allclose(result.rows, WANTED, rtol=1e-5, atol=1e-3)
     assert result.computed == computed
     assert result.hit == (computed == 0)
     return result
@@ -93,13 +89,13 @@ def test_a_hit_is_what_was_computed(run):
     assert compute.seen == list(range(COUNT))
     assert compute.shapes == {(BATCH, 4, 4, 1)}  # the ragged last batch too: one compilation
     second = check(run(Compute(fail_at=0)), computed=0)
-    assert first.features.tobytes() == second.features.tobytes()
+    assert first.rows.tobytes() == second.rows.tobytes()
     assert not first.damaged and not second.damaged
     assert first.images_per_second > 0 and second.images_per_second == 0
 
 
 def test_the_features_are_a_read_only_map(run):
-    features = run().features
+    features = run().rows
     assert isinstance(features, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         features[0] = 0
@@ -107,9 +103,9 @@ def test_the_features_are_a_read_only_map(run):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_stopped_anywhere_and_continued_equals_uninterrupted(run, tmp_path, seed, monkeypatch):
-    monkeypatch.setattr(features_module, "COMMIT_SECONDS", 1000)  # leaving is what commits
+    monkeypatch.setattr(rows_module, "COMMIT_SECONDS", 1000)  # leaving is what commits
     random = np.random.default_rng(seed)
-    whole = run(directory=tmp_path / "whole").features.tobytes()
+    whole = run(directory=tmp_path / "whole").rows.tobytes()
     seen = []
     while True:
         polls = iter(range(100))
@@ -126,11 +122,11 @@ def test_stopped_anywhere_and_continued_equals_uninterrupted(run, tmp_path, seed
         seen += compute.seen
         if isinstance(result, Unfinished):
             assert result == (len(seen), COUNT)
-        if isinstance(result, FeatureCache):
+        if isinstance(result, Cached):
             break
     assert result.computed == COUNT - len(before)
     assert seen == list(range(COUNT))
-    assert result.features.tobytes() == whole
+    assert result.rows.tobytes() == whole
 
 
 CHILD = """
@@ -144,13 +140,13 @@ class Slow(t.Compute):
             print(len(self.seen), flush=True)
             time.sleep(0.02)
         return super().__call__(images)
-t.features_module.COMMIT_SECONDS = 0
+t.rows_module.COMMIT_SECONDS = 0
 t.cached_features(Slow(), t.IMAGES, key=t.KEY, directory=Path({directory!r}), batch_size=1)
 """
 
 
 def test_kill_9_costs_no_finished_row(run, tmp_path):
-    whole = run(directory=tmp_path / "whole", batch_size=1).features.tobytes()
+    whole = run(directory=tmp_path / "whole", batch_size=1).rows.tobytes()
     code = CHILD.format(tests=str(Path(__file__).parent), directory=str(tmp_path))
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -162,19 +158,19 @@ def test_kill_9_costs_no_finished_row(run, tmp_path):
     compute = Compute()
     result = check(run(compute, batch_size=1), computed=COUNT - 9)
     assert compute.seen == list(range(9, COUNT))
-    assert result.features.tobytes() == whole and not result.damaged
+    assert result.rows.tobytes() == whole and not result.damaged
 
 
 @pytest.mark.parametrize("row", [0, 11, COUNT - 1])
 def test_a_flipped_bit_is_noticed(run, tmp_path, row):
-    whole = run().features.tobytes()
+    whole = run().rows.tobytes()
     path = file_of(tmp_path)
     data = bytearray(path.read_bytes())
     data[len(data) - (COUNT - row) * 24] ^= 1
     path.write_bytes(data)
     result = check(run(), computed=COUNT - row // BATCH * BATCH)
     assert result.damaged
-    assert result.features.tobytes() == whole
+    assert result.rows.tobytes() == whole
     check(run(Compute(fail_at=0)), computed=0)
 
 
@@ -234,7 +230,7 @@ def test_a_damaged_record_means_starting_over(run, tmp_path, change):
 
 @pytest.mark.parametrize("end", [-1, COUNT + 1])
 def test_a_record_of_impossible_rows_is_damaged_even_with_their_digest(run, tmp_path, end):
-    rows = run().features
+    rows = run().rows
     digest = hashlib.sha256(rows[:end]).hexdigest()
     path = file_of(tmp_path, "record.json")
     path.write_text(edit(blocks=[[end, digest]])(path.read_text()))
@@ -242,7 +238,7 @@ def test_a_record_of_impossible_rows_is_damaged_even_with_their_digest(run, tmp_
 
 
 def test_a_map_in_use_survives_the_file_being_made_anew(run, tmp_path):
-    features, mapped = run().features, file_of(tmp_path).stat().st_ino
+    features, mapped = run().rows, file_of(tmp_path).stat().st_ino
     file_of(tmp_path, "record.json").unlink()
     check(run(), computed=COUNT)
     assert file_of(tmp_path).stat().st_ino != mapped
@@ -260,7 +256,7 @@ def test_too_little_room_is_said_before_the_work(run, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 501, 499))
     with pytest.raises(
-        StorageError, match="need 552 bytes more, 499 are free.*cache_features=False"
+        StorageError, match="need 552 bytes more, 499 are free.*MNISTJAX_CACHE"
     ):
         run(Compute(fail_at=0))
     monkeypatch.undo()

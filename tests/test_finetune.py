@@ -9,14 +9,14 @@ from conftest import idx_bytes
 
 from experiments.finetune import FinetuneConfig, main
 from experiments.finetune_run import features_of
-from experiments.stages_flag import Part, parse_stages, trained_blocks
 from mnistjax import cli
 from mnistjax.data import cache
 from mnistjax.data.dataset import Split
 from mnistjax.data.idx import FILES, read_idx
 from mnistjax.errors import UsageError
-from mnistjax.frozen.file import FeatureFile
+from mnistjax.rows.file import RowFile
 from mnistjax.runs.log import read_rows
+from mnistjax.runs.stages_text import Part, parse_stages, trained_blocks
 from mnistjax.weights.source import load_weights
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -107,7 +107,7 @@ def test_a_signal_while_features_are_extracted_keeps_those_done(
     whole, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("MNISTJAX_CACHE", str(tmp_path / "cache"))
-    append, signals = FeatureFile.append, iter([signal.SIGTERM])
+    append, signals = RowFile.append, iter([signal.SIGTERM])
 
     def interrupted(self, rows):
         for number in signals:  # once: a second one would end this process
@@ -115,7 +115,7 @@ def test_a_signal_while_features_are_extracted_keeps_those_done(
         append(self, rows)
 
     with monkeypatch.context() as patch:  # in the training images' one batch, the last of them
-        patch.setattr(FeatureFile, "append", interrupted)
+        patch.setattr(RowFile, "append", interrupted)
         assert finetune(tmp_path / "run", "--epochs", "3") == 143
     out, err = capsys.readouterr()
     assert (out, err) == ("", "interrupted: features of 200 images are kept. Fix: run it again\n")

@@ -5,9 +5,11 @@ import optax
 import pytest
 from flax import nnx
 
-from mnistjax.errors import UsageError
+import mnistjax as mj
+from mnistjax.errors import DataError, UsageError
 from mnistjax.models.cnn import CNN
 from mnistjax.models.functional import functional
+from mnistjax.models.head import FineTuned
 from mnistjax.models.summary import summarise
 from mnistjax.ops.pooling import max_pool
 
@@ -92,3 +94,15 @@ def test_summary_leaves_the_model_as_it_was():
     summarise(model, (28, 28, 1))
     functional(model)
     assert optax.tree.norm(nnx.to_pure_dict(nnx.state(model, nnx.Param))) > 0
+
+
+@pytest.mark.parametrize("shape", [(56, 56, 1), (28, 28, 3), (27, 28, 1)])
+def test_images_of_another_shape_are_refused(shape):
+    model = CNN(rngs=nnx.Rngs(0))
+    apply_fn, params = functional(model)
+    split = mj.Split(np.zeros((4, *shape), np.uint8), np.zeros(4, np.int32))
+    with pytest.raises(DataError, match="this CNN was made for 28x28x1"):
+        mj.evaluate(mj.make_eval_step(apply_fn=apply_fn), params, split)
+    gap = FineTuned(input_shape=(32, 32, 3), blocks=["block1"], kind="gap", rngs=nnx.Rngs(0))
+    with pytest.raises(DataError, match="made for 32x32x3"):
+        gap(jnp.zeros((1, 64, 64, 3)))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common import default_epochs
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.runs.log import read_rows
+from mnistjax.training.batch_size import usual_epochs
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 ROOT = Path(__file__).parent.parent
@@ -171,10 +171,10 @@ def test_your_own_folder_of_colour_images(tmp_path):
     assert "&lt;blue&gt;" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_default_epochs():
-    assert default_epochs(54_000, 128) == 5
-    assert default_epochs(1_293, 128) == 46
-    assert default_epochs(10, 10) == 50
+def test_usual_epochs():
+    assert usual_epochs(54_000, 128) == 5
+    assert usual_epochs(1_293, 128) == 46
+    assert usual_epochs(10, 10) == 50
 
 
 def test_real_mnist_learns(mnist_dir, tmp_path):

@@ -18,17 +18,18 @@ from mnistjax.runs.settings import Setting, check_same_run, settings_of, write_c
 
 # What decides what the next step computes: a resumed run has to have the same.
 FIXED = {"train_size", "validation", "batch_size", "learning_rate", "seed", "dtype"}
+FIXED |= {"fit", "color", "grey", "class_weights"}
 
 
 @pytest.mark.parametrize(
     ("flags", "more"),
     [
         (RunConfig(), set()),
-        (ScratchConfig(), {"image_size", "color", "pool", "lrn"}),
+        (ScratchConfig(), {"image_size", "pool", "lrn"}),
         (
             FinetuneConfig(),
             {"preset", "image_size", "cut", "weight_decay", "label_smoothing", "head", "unfreeze"}
-            | {"stages", "color"},
+            | {"stages"},
         ),
     ],
     ids=["shared", "scratch", "finetune"],

@@ -17,7 +17,8 @@ FORBIDDEN = {
     "loads YAML that may hold objects": r"\byaml\.(unsafe_|full_)?load\(",
     "lets NumPy unpickle": r"allow_pickle\s*=\s*True",
     "loads a Keras model": r"\bload_model\(",
-    "loads a PyTorch pickle": r"\btorch\.load\(",
+    # But for the words that tell how to have no pickle any more.
+    "loads a PyTorch pickle": r"\btorch\.load\((?!'x\.pth')",
     # JAX runs threads: a fork of them can hang. `subprocess` starts anew.
     "forks": r"\bos\.fork\(|\bmultiprocessing\b(?!.*spawn)|ProcessPoolExecutor",
 }

@@ -44,7 +44,7 @@ def test_the_seed_decides():
 
 
 def test_a_class_with_one_example_is_refused():
-    with pytest.raises(DataError, match="Fix: use more examples"):
+    with pytest.raises(DataError, match="class 1: has 1 example.*Fix: add examples"):
         hold_out(numbered([0] * 10 + [1]), fraction=0.2, seed=0)
 
 

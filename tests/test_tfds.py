@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import json
 import shutil
 import sys
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from mnistjax.data import tfds as tfds_module
+from mnistjax.data.dataset import as_split
 from mnistjax.data.idx import CLASS_NAMES, FILES, load_idx
 from mnistjax.data.load import load_dataset
+from mnistjax.data.source import SourceImages
 from mnistjax.data.tfds import load_tfds
 from mnistjax.errors import DataError, NetworkError
 
@@ -63,6 +66,19 @@ def test_the_second_time_comes_from_the_cache(tiny_upstream, monkeypatch):
     monkeypatch.setattr(tfds_module, "make_builder", lambda *_, **__: pytest.fail("prepared"))
     second = load_tfds("mnist", quiet=True)
     assert second.sha256 == first.sha256
+
+
+def test_a_prepared_source_is_taken_as_it_is_by_several_threads(
+    tiny_upstream, tiny_idx_dir, own_cache, monkeypatch
+):
+    load_tfds("mnist", quiet=True)
+    builder = tfds_module.make_builder("mnist", data_dir=own_cache / "tfds")
+    monkeypatch.setattr("mnistjax.data.source.LEAST", 0)
+    images, labels = as_split(builder.as_data_source(split="train"))
+    wanted = load_idx(tiny_idx_dir, name="mnist", verify=False).train
+    assert isinstance(images, SourceImages) and labels.dtype == np.int32
+    np.testing.assert_array_equal(images[:], wanted.images)
+    np.testing.assert_array_equal(labels, wanted.labels)
 
 
 def test_no_room_for_the_arrays_is_no_reason_not_to_train(tiny_upstream, own_cache, monkeypatch):
@@ -131,3 +147,22 @@ def test_auto_takes_what_lies_in_the_directory(tiny_idx_dir, tmp_path):
     with pytest.raises(DataError, match="no such directory"):
         load_dataset("auto", tmp_path / "missing")
     assert set(FILES) == set(tfds_module.ROLES)
+
+
+def test_any_prepared_set_is_read(tiny_upstream, tiny_idx_dir, own_cache, monkeypatch):
+    load_tfds("mnist", quiet=True)
+    wanted = load_idx(tiny_idx_dir, name="mnist", verify=False)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(own_cache / "tfds"))
+    named = load_dataset("tfds:mnist")
+    (directory,) = (own_cache / "tfds" / "mnist").iterdir()
+    for data in (named, load_dataset("auto", directory)):
+        assert data.sha256 == wanted.sha256 and data.class_names == tuple("0123456789")
+    with pytest.raises(DataError, match=r"tfds:cifar10.*is not prepared in .*tfds build cifar10"):
+        load_dataset("tfds:cifar10")
+    info = json.loads((directory / "dataset_info.json").read_text())
+    (directory / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
+    with pytest.raises(DataError, match="prepared as tfrecord, .*--file_format=array_record"):
+        load_dataset("tfds:mnist")
+    (directory / "dataset_info.json").write_text("{")
+    with pytest.raises(DataError, match="prepare the set anew"):
+        load_dataset("auto", directory)

@@ -15,9 +15,10 @@ from flax import nnx
 import mnistjax as mj
 from benchmarks.harness.timing import say_facts, whole_jobs
 from mnistjax.data.batches import file_order, on_device, take_batch
-from mnistjax.frozen.cache import FeatureCache, cached_features, features_key
+from mnistjax.frozen.cache import cached_features, features_key
 from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.head import Head
+from mnistjax.rows.cache import Cached
 from mnistjax.weights.preprocess import to_vgg_input
 
 problem = np.load(sys.argv[1])
@@ -51,8 +52,8 @@ def job(data: mj.Split = data, epochs: int = epochs) -> None:
                 batch_size=batch_size,
                 quiet=True,
             )
-            assert isinstance(cache, FeatureCache)  # without a limit, and nobody stops it
-            data = mj.Split(cache.features, data.labels)
+            assert isinstance(cache, Cached)  # without a limit, and nobody stops it
+            data = mj.Split(cache.rows, data.labels)
             losses = train(data, epochs, lambda maps: maps)
     else:
         losses = train(data, epochs, lambda images: forward(constant, images))

@@ -3,11 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
+from mnistjax.data.lazy_images import LazyImages, parts, pixels_sha256, take_rows
+from mnistjax.data.source import Source, read_source
 from mnistjax.errors import DataError
 
 
@@ -15,7 +17,8 @@ class Split(NamedTuple):
     """Images with their labels: [n, height, width, channels] and int32 [n].
 
     Every source gives uint8; what a frozen part makes of images is float32. A loss of your own may
-    want labels of another kind: shares of classes, several yes and no, a number.
+    want labels of another kind: shares of classes, several yes and no, a number. Images may be
+    a memory map, or what reads its rows when they are wanted (`LazyImages`).
     """
 
     images: Shaped[np.ndarray, "n height width channels"]
@@ -23,21 +26,37 @@ class Split(NamedTuple):
 
     def images_sha256(self) -> str:
         """Digest of the pixels in their order."""
-        digest = hashlib.sha256(repr((self.images.shape, self.images.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
-        return digest.hexdigest()
+        return pixels_sha256(self.images)
 
     def take(self, indices: np.ndarray) -> "Split":
-        """The examples at `indices`, in that order."""
-        return Split(self.images[indices], self.labels[indices])
+        """The examples at `indices`, in that order; of more than fit, the images are read later."""
+        return Split(take_rows(self.images, indices), self.labels[indices])
+
+
+def as_split(examples: Split | Source) -> Split:
+    """`examples` as they are, or the `Split` of a source (`read_source`).
+
+    >>> as_split([{"image": np.zeros((2, 2, 1), np.uint8), "label": 3}]).labels
+    array([3], dtype=int32)
+    """
+    return examples if isinstance(examples, Split) else Split(*read_source(examples))
+
+
+# What a `Dataset` is made with; what it then has is a `Split`, and type checkers are told so.
+if TYPE_CHECKING:
+    Given = Split
+else:
+    Given = Split | Source
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A training and a test split with the names of the classes.
 
+    Either may be given as a source of examples (`as_split`).
     Raises `DataError` for labels outside `0..len(class_names) - 1` (cross-entropy would take
-    them without a word), for counts that disagree, and for an empty split.
+    them without a word), for counts that disagree, for an empty split, and for splits whose images
+    differ in size.
 
     >>> two = Split(np.zeros((2, 28, 28, 1), np.uint8), np.array([0, 1], np.int32))
     >>> Dataset("toy", train=two, test=two, class_names=("no", "yes"), origin="made up").image_shape
@@ -45,16 +64,23 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    test: Split
+    train: Given
+    test: Given
     class_names: tuple[str, ...]
     origin: str
     """One phrase for the reader of a report: where the images came from."""
     notice: str = ""
-    """Set when `auto` fell back to another data set: shown loudly wherever results are."""
+    """What was left out or chosen, or that `auto` fell back: shown loudly wherever results are."""
+    validation: Split | None = None
+    """Set where the source has one of its own; else a share of `train` is held out."""
+    test_files: tuple[str, ...] = ()
+    """Names of the files that the test images come from, where each has one."""
 
     def __post_init__(self) -> None:
-        for part, (images, labels) in {"train": self.train, "test": self.test}.items():
+        given = ("train", "test") if self.validation is None else ("train", "test", "validation")
+        for part in given:
+            images, labels = split = as_split(getattr(self, part))
+            object.__setattr__(self, part, split)
             what = f"{self.name} {part} split"
             if len(images) != len(labels) or len(labels) == 0:
                 why = f"{len(images)} images but {len(labels)} labels"
@@ -63,6 +89,10 @@ class Dataset:
             if low < 0 or high >= classes:
                 why = f"labels run from {low} to {high}, but there are {classes} classes"
                 raise DataError(what, why, fix="check that labels and images belong together")
+        train, test = (split.images.shape[1:] for split in (self.train, self.test))
+        if train != test:
+            why = f"its images are {_sizes(test)}, those of the training split {_sizes(train)}"
+            raise DataError(f"{self.name} test split", why, fix="make all images of one size")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -71,9 +101,20 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of all pixels and labels, train then test; 55 MB of MNIST take 0.1 s."""
+        """Digest of all pixels and labels, train then test; 55 MB of MNIST take 0.1 s.
+
+        Of a source too large for an array its pixels' digest, so that none is read again.
+        """
         digest = hashlib.sha256()
-        for array in (*self.train, *self.test):
+        for array in (*self.train, *self.test, *(self.validation or ())):
             digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).data)
+            if isinstance(array, LazyImages) and array.sha256:
+                digest.update(array.sha256.encode())
+                continue
+            for part in parts(array):
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,91 +1,105 @@
-"""Your own images: one sub-folder per class, PNG or JPEG of any size."""
+"""Your own pictures: a folder of them, of any size and format, as a data set."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from rich.progress import track
 
 from mnistjax.data.dataset import Dataset, Split
+from mnistjax.data.folder_layout import Labelled, Layout, find_layout, printable
+from mnistjax.data.picture import Photos
+from mnistjax.data.pictures import Pictures, read_pictures
 from mnistjax.data.split import hold_out
 from mnistjax.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG")
-MAX_PIXELS = 36_000_000  # 144 MB decoded; a larger claim is refused before that
+TEST_SHARE = 0.2
+PHOTOS = Photos()
 
 
 def load_folder(
-    directory: Path, *, image_size: int = 28, color: bool = False, quiet: bool = True
+    directory: Path,
+    *,
+    photos: Photos = PHOTOS,
+    limit_bytes: int | None = None,
+    quiet: bool = True,
 ) -> Dataset:
-    """Read `directory/<class>/*.png|jpg|jpeg`, resized to `image_size` squares, grey or RGB.
+    """The pictures in `directory` (`find_layout`) as uint8 squares (`Photos`).
 
-    Where `directory` holds `train/` and `test/`, each with the same classes, these are the splits;
-    else a fifth of every class (stratified, always the same fifth) is the test split. Classes and
-    files are taken in sorted order. Images are squeezed to the square with Pillow's bicubic.
-    Raises `DataError` for a missing or empty folder, fewer than two classes, an unreadable image.
+    They are read once (`read_pictures`) and kept in the cache, `limit_bytes` of all folders
+    together. Without a test split a fifth of every class is one, always the same fifth. What is
+    left out is in `notice`. Raises `DataError` for a folder without labels and for files that
+    cannot be read, naming them all at once, and `StorageError` where the cache has no room.
     """
-    parts = [directory / "train", directory / "test"]
-    split_by_user = all(part.is_dir() for part in parts)
-    class_names = class_folders(parts[0] if split_by_user else directory)
-    if len(class_names) < 2:
-        why = f"{len(class_names)} class folders with PNG or JPEG images, at least 2 are needed"
-        raise DataError(f"`data_dir` {directory}", why, fix="make one sub-folder per class")
-
-    def read(part: Path) -> Split:
-        files = [(path, i) for i, name in enumerate(class_names) for path in images(part / name)]
-        shown = track(files, f"Reading {part.name}", disable=quiet, transient=True)
-        pixels = [read_image(path, size=image_size, color=color) for path, _ in shown]
-        labels = np.array([label for _, label in files], np.int32)
-        shape = (-1, image_size, image_size, 3 if color else 1)
-        return Split(np.array(pixels, np.uint8).reshape(shape), labels)
-
-    if split_by_user:
-        if (names := class_folders(parts[1])) != class_names:
-            why = f"its classes {list(names)} are not those of train/ {list(class_names)}"
-            raise DataError(str(parts[1]), why, fix="use the same sub-folders in both")
-        train, test = (read(part) for part in parts)
-    else:
-        train, test = hold_out(read(directory), fraction=0.2, seed=0)
-    return Dataset("folder", train=train, test=test, class_names=class_names, origin=directory.name)
-
-
-def class_folders(directory: Path) -> tuple[str, ...]:
-    """Names of the sub-folders that hold images, sorted; none if there is no such directory."""
-    if not directory.is_dir():
-        return ()
-    return tuple(sorted(path.name for path in directory.iterdir() if images(path)))
+    layout = _with_test(find_layout(directory))
+    pictures = Pictures(_files(layout), layout.root, photos, limit_bytes, quiet)
+    pixels, unreadable = read_pictures(pictures)
+    if unreadable:
+        if not photos.skip_unreadable:
+            raise _unreadable(layout.root, unreadable)
+        layout = _without(layout, unreadable)
+        pixels, _ = read_pictures(pictures._replace(files=_files(layout)))
+    number = {name: i for i, name in enumerate(layout.class_names)}
+    splits, start = [], 0
+    for part in (layout.train, layout.validation, layout.test):
+        labels = np.array([number[name] for _, name in part], np.int32)
+        splits.append(Split(pixels[start : start + len(part)], labels))
+        start += len(part)
+    train, validation, test = splits
+    return Dataset(
+        "folder",
+        train=train,
+        test=test,
+        validation=validation if len(validation.labels) else None,
+        class_names=layout.class_names,
+        origin=layout.root.name,
+        notice="; ".join(layout.notices),
+        test_files=tuple(_name(layout.root, path) for path, _ in layout.test),
+    )
 
 
-def images(directory: Path) -> list[Path]:
-    """The PNG and JPEG files right in `directory`, sorted; hidden files are left out."""
-    if not directory.is_dir() or directory.name.startswith("."):
-        return []
-    files = (path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in files if not path.name.startswith("."))
+def _files(layout: Layout) -> list[Path]:
+    """Split after split, so that each is a part of one array in a piece."""
+    return [path for part in (layout.train, layout.validation, layout.test) for path, _ in part]
 
 
-def read_image(path: Path, *, size: int, color: bool) -> np.ndarray:
-    """The image as uint8 [size, size] or [size, size, 3]; `DataError` if it is none.
+def _with_test(layout: Layout) -> Layout:
+    if layout.test:
+        return layout
+    names = layout.class_names
+    labels = np.array([names.index(name) for _, name in layout.train], np.int32)
+    numbers = Split(np.arange(len(labels)).reshape(-1, 1, 1, 1), labels)
+    kept, held = hold_out(numbers, fraction=TEST_SHARE, seed=0, class_names=names)
+    train, test = ([layout.train[i] for i in part.images.ravel()] for part in (kept, held))
+    return layout._replace(train=train, test=test)
 
-    A PNG must have its checksums right. JPEG has none: a changed byte may be a changed picture.
-    """
-    fix = "replace or remove the file"
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                why = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
-                raise DataError(str(path), why, fix=fix)
-            image.verify()  # lengths too: loading would reserve what a damaged one says
-        with Image.open(path, formats=FORMATS) as image:  # `verify` has used up the other
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if "transparency" in image.info:  # else Pillow warns
-                image = image.convert("RGBA")
-            image = image.convert("RGB" if color else "L")
-            return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        why = f"cannot be read as PNG or JPEG ({error})"
-        raise DataError(str(path), why, fix=fix) from error
+
+def _without(layout: Layout, unreadable: Iterable[Path]) -> Layout:
+    gone = set(unreadable)
+
+    def readable(part: Labelled) -> Labelled:
+        return [(path, name) for path, name in part if path not in gone]
+
+    parts = [readable(part) for part in (layout.train, layout.validation, layout.test)]
+    said = f"{len(gone):,} files cannot be read and are left out: {_named(layout.root, gone)}"
+    train, validation, test = parts
+    return Layout(layout.root, train, validation, test, [*layout.notices, said])
+
+
+def _unreadable(root: Path, files: dict[Path, str]) -> DataError:
+    if len(files) == 1:
+        ((path, why),) = files.items()
+        return DataError(str(path), why, fix=f"{_FIX} `skip_unreadable=True`")
+    why = f"{len(files):,} files cannot be read: {_named(root, files)}"
+    return DataError(str(root), why, fix=f"{_FIX} `skip_unreadable=True`")
+
+
+_FIX = "replace or remove what is named, or pass"
+
+
+def _name(root: Path, path: Path) -> str:
+    return "/".join(map(printable, path.relative_to(root).parts))
+
+
+def _named(root: Path, files: Iterable[Path]) -> str:
+    names = sorted(_name(root, path) for path in files)
+    return ", ".join([*names[:10], *([f"and {len(names) - 10} more"] if len(names) > 10 else [])])

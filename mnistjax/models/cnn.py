@@ -4,16 +4,21 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mnistjax.errors import DataError
+from mnistjax.models.image_shape import check_image_shape
 from mnistjax.models.layers import ConvPool, read_sizes
 from mnistjax.ops.kinds import Pool
 from mnistjax.ops.normalization import local_response_norm
+
+SMALLEST = 10  # 10 -> 8 -> 4 -> 2 -> 1; less leaves no pixel to the dense layers
 
 
 class CNN(nnx.Module):
     """Conv 3x3 32, pool, conv 3x3 64, pool, dense 128, dense `num_classes`; ReLU between.
 
     Maps images [batch, height, width, channels] of float32 in 0..1 to logits. Any `image_shape`
-    of at least 10x10. `lrn` normalises both pooled maps (`ops.local_response_norm`).
+    of at least 10x10; smaller ones, and then images of another shape, are a `DataError`. `lrn`
+    normalises both pooled maps (`ops.local_response_norm`).
 
     `dtype` is that of the arithmetic and the logits, as in Flax: with bfloat16, which is fast on a
     GPU or TPU, parameters, gradients and loss stay float32 (Micikevicius et al. 2018,
@@ -35,6 +40,11 @@ class CNN(nnx.Module):
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
+        if min(image_shape[:2]) < SMALLEST:
+            why = f"the two poolings of the CNN need at least {SMALLEST}x{SMALLEST}"
+            what = f"images of {image_shape[0]}x{image_shape[1]}"
+            raise DataError(what, why, fix="enlarge the images, or train a model of your own")
+        self.image_shape = tuple(image_shape)
         rows, columns = (read_sizes(size, [3, 3]) for size in image_shape[:2])
         self.size1, self.size2 = zip(rows, columns, strict=True)
         self.lrn = lrn
@@ -47,6 +57,7 @@ class CNN(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
+        check_image_shape(images, self.image_shape, what="CNN")
         normalise = local_response_norm if self.lrn else lambda x: x
         x = normalise(self.conv1(images, self.size1))
         x = normalise(self.conv2(x, self.size2))

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mnistjax.models.image_shape import check_image_shape
 from mnistjax.models.vgg16 import VGG16, map_shape
 
 Kind = Literal["flatten", "gap"]
@@ -90,7 +91,8 @@ class FineTuned(nnx.Module):
 
     Maps float32 [batch, *input_shape], the image or a frozen part's map, to logits. Parameters
     are `{"backbone": {layer: ...}, "head": {...}}`, without "backbone" when there are no blocks.
-    Raises `ValueError` if `blocks` are not consecutive or do not fit `input_shape`.
+    Raises `ValueError` if `blocks` are not consecutive or do not fit `input_shape`, and `DataError`
+    for images of another shape.
 
     >>> model = FineTuned(input_shape=(8, 8, 128), blocks=["block3"], rngs=nnx.Rngs(0))
     >>> model(jnp.zeros((2, 8, 8, 128))).shape
@@ -108,6 +110,7 @@ class FineTuned(nnx.Module):
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
+        self.input_shape = tuple(input_shape)
         # The head first: it then starts the same whichever blocks are trained with it.
         self.head = Head(
             map_shape=map_shape(input_shape, blocks),
@@ -122,4 +125,5 @@ class FineTuned(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
+        check_image_shape(x, self.input_shape, what="network")
         return self.head(self.backbone(x))

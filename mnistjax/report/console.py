@@ -4,11 +4,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mnistjax.models.summary import LayerRow, total_flops
-from mnistjax.report.progress import ProgressBar
+from mnistjax.progress import ProgressBar, console
 from mnistjax.training.loop import EpochEnd, StepEnd
 from mnistjax.training.metrics import Metrics
 
-console = Console(soft_wrap=True)
+__all__ = ["TrainingDisplay", "console", "in_words", "model_table"]
 WIDE = 130  # columns that a bar takes with all that a step tells of itself
 
 

@@ -7,13 +7,16 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from mnistjax.report.fonts import drawable
 from mnistjax.report.scores import probabilities
 
 # Blue, orange, green of Okabe and Ito's palette for colour-blind readers; fine on white and black.
 TRAIN, VALIDATION, GOOD, BAD = "#2E8BC9", "#E69F00", "#009E73", "#D55E00"
+MOST_NAMED = 60  # classes whose names and numbers can still be read
 INK = "#010203"  # becomes the page's own text colour in `to_svg`
 
 STYLE: Any = {
@@ -60,27 +63,49 @@ def learning_curves(epochs: list[dict[str, Any]], *, best: int) -> Figure:
 
 
 def confusion_figure(matrix: np.ndarray, class_names: tuple[str, ...]) -> Figure:
-    """Rows are the truth, columns the answers; mistakes are coloured by their number (log)."""
-    count = len(class_names)
+    """Rows are the truth, columns the answers; mistakes are coloured by their number (log).
+
+    Of more than `MOST_NAMED` classes neither names nor numbers are written.
+    """
+    count, drawn = len(class_names), drawable(class_names)
     side = max(4.0, min(0.42 * count + 2, 14.0))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"font.family": drawn.families}):
         figure = Figure(figsize=(side + 0.5, side), layout="constrained")
         axes = figure.subplots()
         mistakes = np.ma.masked_less(matrix * (1 - np.eye(count, dtype=int)), 1)
         top = max(int(mistakes.max() or 0) if mistakes.count() else 0, 10)
         axes.imshow(mistakes, cmap="Oranges", norm=LogNorm(1, top * 3))
-        for (row, column), value in np.ndenumerate(matrix):
-            if value:
-                wrong = row != column
-                color = "#402000" if wrong else INK
-                weight = "normal" if wrong else "bold"
-                style = {"color": color, "fontsize": 9, "fontweight": weight}
-                axes.text(column, row, str(value), ha="center", va="center", **style)
-        names = [name if len(name) < 16 else name[:14] + "…" for name in class_names]
-        axes.set_xticks(range(count), names, rotation=90 if max(map(len, names)) > 2 else 0)
-        axes.set_yticks(range(count), names)
         axes.set(xlabel="answer", ylabel="truth")
+        if count <= MOST_NAMED:
+            _write_cells(axes, matrix, drawn.names)
         axes.tick_params(length=0)
+        return figure
+
+
+def _write_cells(axes: Axes, matrix: np.ndarray, names: tuple[str, ...]) -> None:
+    for (row, column), value in np.ndenumerate(matrix):
+        if value:
+            wrong = row != column
+            color = "#402000" if wrong else INK
+            weight = "normal" if wrong else "bold"
+            style: Any = {"color": color, "fontsize": 9, "fontweight": weight}
+            axes.text(column, row, str(value), ha="center", va="center", **style)
+    short = [name if len(name) < 16 else name[:14] + "…" for name in names]
+    rotation = 90 if max(map(len, short)) > 2 else 0
+    # A name is no formula, whatever dollars it has.
+    axes.set_xticks(range(len(short)), short, rotation=rotation, parse_math=False)
+    axes.set_yticks(range(len(short)), short, parse_math=False)
+
+
+def seen_figure(images: np.ndarray) -> Figure:
+    """Images as the network gets them, uint8 [n, height, width, channels], n at most 25."""
+    gray = images.shape[-1] == 1
+    picture = mosaic(images[..., 0] / 255 if gray else images / 255, 5)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6, 6 * picture.shape[0] / picture.shape[1]), layout="constrained")
+        axes = figure.subplots()
+        axes.axis("off")
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         return figure
 
 
@@ -88,8 +113,8 @@ def most_wrong_figure(
     images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: tuple[str, ...]
 ) -> Figure:
     """Up to 25 images, each with its truth, the answer, and the answer's probability."""
-    shares = probabilities(logits)
-    with matplotlib.rc_context(STYLE):
+    shares, drawn = probabilities(logits), drawable(class_names)
+    with matplotlib.rc_context(STYLE | {"font.family": drawn.families}):
         figure = Figure(figsize=(8, 8.8), layout="constrained")
         grid = figure.subplots(5, 5).ravel()
         for axes in grid:
@@ -98,14 +123,15 @@ def most_wrong_figure(
             answer = int(share.argmax())
             gray = image.shape[-1] == 1
             axes.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255)
-            truth, said = class_names[label][:12], class_names[answer][:12]
+            truth, said = drawn.names[label][:12], drawn.names[answer][:12]
             right = answer == label
             text = (
                 f"{truth} at {share[label]:.0%}"
                 if right
                 else f"{truth} → {said} {share[answer]:.0%}"
             )
-            axes.set_title(text.replace("$", r"\$"), fontsize=10, color=GOOD if right else BAD)
+            color = GOOD if right else BAD
+            axes.set_title(text, fontsize=10, color=color, parse_math=False)
         return figure
 
 

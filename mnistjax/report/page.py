@@ -13,6 +13,7 @@ from mnistjax.data.dataset import Split
 from mnistjax.disk import write_whole
 from mnistjax.models.summary import LayerRow, total_flops
 from mnistjax.report import figures
+from mnistjax.report.fonts import drawable
 from mnistjax.report.scores import by_class, confusion, most_wrong
 
 
@@ -63,6 +64,7 @@ def write_report(  # noqa: PLR0913
         layers=layers,
         frozen=not all(row.trains for row in layers),
         classes=by_class(logits, test.labels, class_names),
+        replaced=drawable(class_names).replaced,
         flops=total_flops(layers),
         figure={n: Markup(figures.to_svg(f, salt=n)) for n, f in drawn.items()},
         titles=titles,
@@ -75,6 +77,8 @@ def write_report(  # noqa: PLR0913
 def _flat(summary: dict[str, Any]) -> dict[str, str]:
     rows = {}
     for name, value in summary.items():
+        if name == "classes":  # a table of its own
+            continue
         if isinstance(value, dict):
             rows[name] = ", ".join(f"{key} {item}" for key, item in value.items())
         elif value not in ("", None):

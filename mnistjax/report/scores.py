@@ -1,10 +1,15 @@
 """What a classifier gets right and wrong, class by class and image by image."""
 
+import csv
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from mnistjax.data.dataset import Dataset
 
 
 class ClassScores(NamedTuple):
@@ -43,6 +48,26 @@ def by_class(
     )
     rows = zip(class_names, *map(np.asarray, columns), strict=True)
     return [ClassScores(n, float(p), float(r), float(f), int(s)) for n, p, r, f, s in rows]
+
+
+def mean_recall(scores: Sequence[ClassScores]) -> float:
+    """Balanced accuracy: the mean of the recalls of the classes that have images.
+
+    >>> mean_recall([ClassScores("a", 1, 1.0, 1, 9), ClassScores("b", 0, 0.5, 0, 2)])
+    0.75
+    """
+    return float(np.mean([row.recall for row in scores if row.support]))
+
+
+def write_predictions(path: Path, data: Dataset, logits: Float[np.ndarray, "n classes"]) -> None:
+    """A line for each test file: its name, the truth, the answer, and every class's probability."""
+    shares, names = probabilities(logits), data.class_names
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "truth", "answer", *names])
+        for name, label, row in zip(data.test_files, data.test.labels, shares, strict=True):
+            numbers = [f"{share:.6f}" for share in row]
+            table.writerow([name, names[label], names[int(row.argmax())], *numbers])
 
 
 def probabilities(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:

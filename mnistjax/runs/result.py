@@ -48,7 +48,10 @@ class Result(NamedTuple):
 
 def write_result(directory: Path, trained: Trained, about: About) -> Result:
     """Score the test set with what validation chose; write `summary.json` and the report."""
-    from mnistjax.report.page import write_report  # matplotlib and scikit-learn: 2 s of import
+    # matplotlib and scikit-learn: 2 s of import
+    from mnistjax.report.figures import seen_figure
+    from mnistjax.report.page import write_report
+    from mnistjax.report.scores import by_class, mean_recall, write_predictions
 
     metrics, logits = evaluate(
         trained.eval_step,
@@ -56,8 +59,17 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
         about.scored or about.data.test,
         model_state=trained.model_state,
     )
-    summary = summarise_run(trained, about, metrics)
+    data, labels = about.data, about.data.test.labels
+    scores = by_class(logits, labels, data.class_names)
+    summary = summarise_run(trained, about, metrics) | {
+        "test_balanced_accuracy": mean_recall(scores),
+        "classes": {row.name: row._asdict() for row in scores},
+    }
+    if data.test_files:
+        write_predictions(directory / "predictions.csv", data, logits)
     write_json(directory / "summary.json", summary)
+    shown = np.linspace(0, len(data.train.labels) - 1, 25).astype(int) if data.test_files else []
+    seen = data.train.images[np.unique(shown).astype(int)]
     report = write_report(
         directory,
         summary=summary,
@@ -67,7 +79,7 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
         logits=logits,
         class_names=about.data.class_names,
         filters=about.filters,
-        more=about.figures,
+        more=about.figures | ({"What the network sees": seen_figure(seen)} if len(seen) else {}),
     )
     return Result(metrics, summary, report)
 

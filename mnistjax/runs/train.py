@@ -9,7 +9,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mnistjax.data.dataset import Dataset
+from mnistjax.data.dataset import Dataset, Split
+from mnistjax.data.prefetch import placement
 from mnistjax.data.split import part_off
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import (
@@ -28,7 +29,7 @@ from mnistjax.runs.result import About, say_result, write_result
 from mnistjax.runs.run import Run
 from mnistjax.runs.settings import Setting
 from mnistjax.runs.train_run import Trained, train_run
-from mnistjax.training.batch_size import check_batch_size, check_divides
+from mnistjax.training.batch_size import check_batch_size, check_divides, usual_batch_size
 from mnistjax.training.freeze import Mask, freeze_mask, paths
 from mnistjax.training.latest import RATES
 from mnistjax.training.losses import LossFn, cross_entropy
@@ -50,7 +51,7 @@ def train(  # noqa: PLR0913
     metrics: Mapping[str, Metric] | None = None,
     trainable: Sequence[str] = ("*",),
     epochs: int = 5,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     seed: int = 0,
     validation: float = 0.1,
     options: RunOptions | None = None,
@@ -61,8 +62,9 @@ def train(  # noqa: PLR0913
     `(apply_fn, params, model_state)` (`with_state`); it sees float32 images in 0..1. `tx` is Adam
     at 1e-3 if not given; `loss_fn` and `metrics` as in `make_train_step`, shown wherever the loss
     is. `trainable`: patterns over parameter paths (`freeze_mask`); the rest keeps its values. A
-    share of `validation` of the examples is held out to choose the epoch that is scored on the test
-    set, once, by its loss; of 0, the last is.
+    share of `validation` of the examples is held out, unless the data has such a split, to choose
+    the epoch that is scored on the test set, once, by its loss; of 0, the last is. `batch_size` is
+    128 if not given, less for small sets (`usual_batch_size`).
 
     After a kill, Ctrl-C (which raises `Stopped`) or for more `epochs`, call it again with
     `RunOptions(resume=True)` and the same arguments (functions are not compared) for the bits of a
@@ -79,8 +81,8 @@ def train(  # noqa: PLR0913
     options, directory = options or RunOptions(), Path(directory)
     apply_fn, params, model_state = _functional(model)
     frozen = freeze_mask(params, trainable=trainable)
-    kept, held_out = part_off(data.train, fraction=validation, seed=seed)
-    _check_batches(batch_size, len(kept.labels))
+    kept, held_out = _parts(data, validation, seed)
+    batch_size = _batch_size(batch_size, len(kept.labels))
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
@@ -94,10 +96,10 @@ def train(  # noqa: PLR0913
         metrics=metrics or {},
     )
     settings = {"validation": Setting(validation), "trainable": Setting(list(trainable))}
+    _say(options, placement(kept))
     trained = train_run(plan, directory, settings=settings | _settings(plan, data), options=options)
     result = write_result(directory, trained, _about(model, data, plan, trained, directory.name))
-    if not options.quiet:
-        console.print(say_result(result), highlight=False)
+    _say(options, say_result(result))
     return Run(directory)
 
 
@@ -107,9 +109,24 @@ def _stage(epochs: int, tx: optax.GradientTransformation | None, frozen: Mask) -
     return Stage(epochs, tx, frozen, rates)
 
 
-def _check_batches(batch_size: int, examples: int) -> None:
+def _say(options: RunOptions, line: str) -> None:
+    if not options.quiet:
+        console.print(line, highlight=False)
+
+
+def _parts(data: Dataset, validation: float, seed: int) -> tuple[Split, Split | None]:
+    if data.validation is not None:
+        return data.train, data.validation
+    names = data.class_names
+    return part_off(data.train, fraction=validation, seed=seed, class_names=names)
+
+
+def _batch_size(given: int | None, examples: int) -> int:
+    devices = jax.local_device_count()
+    batch_size = given or usual_batch_size(examples, devices)
     check_batch_size(batch_size, examples)
-    check_divides(batch_size, jax.local_device_count())
+    check_divides(batch_size, devices)
+    return batch_size
 
 
 def _settings(plan: Plan, data: Dataset) -> dict[str, Setting]:
@@ -118,6 +135,7 @@ def _settings(plan: Plan, data: Dataset) -> dict[str, Setting]:
         "epochs": Setting(plan.epochs, may_change=True),
         "batch_size": Setting(plan.batch_size),
         "seed": Setting(plan.seed),
+        "class_names": Setting([*data.class_names], may_change=True),
         "dataset_sha256": Setting(data.sha256, given_by=("data",)),
         "model_sha256": Setting(model, given_by=("model",)),
     }

@@ -1,6 +1,32 @@
-"""Which batch sizes work: for so many examples, over so many devices."""
+"""How many examples a step takes, and how many steps: what works, and what is usual."""
 
 from mnistjax.errors import UsageError
+
+USUAL, STEPS_OF_AN_EPOCH = 128, 4
+MIN_STEPS, MIN_EPOCHS, MAX_EPOCHS = 500, 5, 50
+
+
+def usual_batch_size(examples: int, devices: int = 1) -> int:
+    """128, or on a small set the power of two that makes `STEPS_OF_AN_EPOCH` steps of an epoch.
+
+    At least one for each of `devices`.
+
+    >>> usual_batch_size(54_000), usual_batch_size(1_293), usual_batch_size(72)
+    (128, 128, 16)
+    """
+    few = max(examples // STEPS_OF_AN_EPOCH, 1)
+    size = USUAL if few >= USUAL else 2 ** (few.bit_length() - 1)
+    return -(-size // devices) * devices
+
+
+def usual_epochs(examples: int, batch_size: int) -> int:
+    """5 epochs, or on a small set as many as make 500 steps, at most 50.
+
+    >>> usual_epochs(54_000, 128), usual_epochs(1_293, 128)
+    (5, 46)
+    """
+    enough = -(-MIN_STEPS // -(-examples // batch_size))
+    return min(max(MIN_EPOCHS, enough), MAX_EPOCHS)
 
 
 def check_divides(batch_size: int, devices: int, *, what: str = "`batch_size`") -> None:

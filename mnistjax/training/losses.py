@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 LossFn = Callable[[Any, Any], Array]
 """`loss_fn(logits, labels) -> [batch]`, a loss for each example.
@@ -53,9 +54,9 @@ class Smoothed:
 
 @dataclass(frozen=True)
 class ClassWeighted:
-    """Cross-entropy times the weight of the example's class, for classes of unequal numbers.
+    """`loss_fn` times the weight of the example's class, for classes of unequal numbers.
 
-    The mean is over examples, as Keras has it. Reported is cross-entropy without weights.
+    The mean is over examples, as Keras has it. Reported is what `loss_fn` is, without weights.
 
     >>> loss_fn = ClassWeighted((1.0, 3.0))
     >>> print(loss_fn(jnp.zeros((2, 2)), jnp.array([0, 1])).round(4))
@@ -63,12 +64,29 @@ class ClassWeighted:
     """
 
     weights: Sequence[float]
-    reported = staticmethod(cross_entropy)
+    loss_fn: LossFn = cross_entropy
+
+    @property
+    def reported(self) -> LossFn:
+        """What `loss_fn` is told by."""
+        return reported(self.loss_fn)
 
     def __call__(self, logits: Array, labels: Array) -> Array:
         weights = jnp.asarray(self.weights, logits.dtype)
         chosen = labels @ weights if labels.ndim == logits.ndim else weights[labels]
-        return chosen * cross_entropy(logits, labels)
+        return chosen * self.loss_fn(logits, labels)
+
+
+def balanced(labels: Int[np.ndarray, " n"], classes: int) -> tuple[float, ...]:
+    """A weight for each class, so that all count the same: n / (classes * its examples).
+
+    As scikit-learn's "balanced" has it; a class without examples has the weight 0.
+
+    >>> balanced(np.array([0, 0, 0, 1]), 2)
+    (0.6666666666666666, 2.0)
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return tuple(len(labels) / (classes * n) if n else 0.0 for n in counts.tolist())
 
 
 def reported(loss_fn: LossFn) -> LossFn:

@@ -14,6 +14,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+console = Console(soft_wrap=True)
 SECONDS_BETWEEN_LINES = 10
 # Columns that a bar, an ETA and the figures of training need, and that ETA and figures do: what
 # would not fit is left out, not what matters pushed off the line.

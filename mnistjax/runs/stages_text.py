@@ -1,4 +1,4 @@
-"""`--unfreeze` and `--stages`: what trains when and at which rate. Nothing here imports jax."""
+"""What trains when and at which rate, as text: `head:3,block3:2@1e-5`. Imports no jax."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from mnistjax.models.vgg16_table import BLOCKS
 
 
 class Part(NamedTuple):
-    """One step of `--stages`: from its first epoch on, `name` trains too, at its own rate."""
+    """One step of `stages`: from its first epoch on, `name` trains too, at its own rate."""
 
     name: str
     epochs: int
@@ -39,23 +39,23 @@ def parse_stages(text: str, cut: str) -> list[Part]:
             parts.append(Part(name, int(epochs), float(rate) if rate else None))
         except ValueError:
             why = f"{item!r} is not NAME:EPOCHS or NAME:EPOCHS@RATE"
-            raise UsageError(f"--stages {text}", why, fix=_EXAMPLE) from None
+            raise UsageError(f"`stages` {text}", why, fix=_EXAMPLE) from None
     names = [part.name for part in parts]
     good = all(part.epochs >= 1 and (part.rate is None or 0 < part.rate < 1) for part in parts)
     if names[0] != "head" or len(set(names)) < len(names) or not good:
         why = "the head comes first, each part once, epochs from 1 and rates between 0 and 1"
-        raise UsageError(f"--stages {text}", why, fix=_EXAMPLE)
-    check_blocks("--stages", names[1:], cut)
+        raise UsageError(f"`stages` {text}", why, fix=_EXAMPLE)
+    check_blocks("`stages`", names[1:], cut)
     return parts
 
 
-def check_blocks(flag: str, names: list[str], cut: str) -> None:
+def check_blocks(what: str, names: list[str], cut: str) -> None:
     """Raise `UsageError` for a block that is none of those up to `cut`."""
     for name in names:
-        UsageError.unless_in(flag, name, blocks_of(cut))
+        UsageError.unless_in(what, name, blocks_of(cut))
 
 
-_EXAMPLE = "pass for example --stages head:3,block3:2@1e-5"
+_EXAMPLE = "pass for example `stages=head:3,block3:2@1e-5`"
 
 
 def trained_blocks(names: list[str], cut: str) -> list[str]:

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Shaped
+from numpy.typing import DTypeLike
 
 from mnistjax.disk import storage_errors, write_whole
 from mnistjax.errors import StorageError
@@ -15,17 +16,19 @@ from mnistjax.errors import StorageError
 RECORD_VERSION = 1
 
 
-class FeatureFile:
-    """`features.npy` and `record.json` in `directory`: float32 rows, and digests of blocks of them.
+class RowFile:
+    """`<name>.npy` and `record.json` in `directory`: rows, and digests of blocks of them.
 
     Opening it reads every recorded row back against its SHA-256 (0.9 s for 1.1 GB in memory);
     `rows` are those before the first block that differs. A context manager: leaving it records
     the rows written so far. Raises `StorageError` for what the disk refuses.
     """
 
-    def __init__(self, directory: Path, shape: tuple[int, ...]) -> None:
-        self._directory, self._shape = directory, shape
-        self._path, self._record = directory / "features.npy", directory / "record.json"
+    def __init__(
+        self, directory: Path, shape: tuple[int, ...], dtype: DTypeLike, *, name: str
+    ) -> None:
+        self._directory, self._shape, self._dtype = directory, shape, np.dtype(dtype)
+        self._path, self._record = directory / f"{name}.npy", directory / "record.json"
         with storage_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
             there = self._record.exists()
@@ -49,13 +52,13 @@ class FeatureFile:
     @property
     def nbytes(self) -> int:
         """Bytes of all rows, once complete."""
-        return nbytes(self._shape)
+        return nbytes(self._shape, self._dtype)
 
-    def append(self, rows: Float32[np.ndarray, "rows *row"]) -> None:
+    def append(self, rows: Shaped[np.ndarray, "rows *row"]) -> None:
         """Write the next rows; they count once `commit` has recorded them."""
         with storage_errors(self._directory):
             # Not through the map: there a full disk is a SIGBUS, here an OSError.
-            self._file.seek(self._offset + self._written * nbytes(self._shape[1:]))
+            self._file.seek(self._offset + self._written * nbytes(self._shape[1:], self._dtype))
             self._file.write(data := np.ascontiguousarray(rows).data)
             self._file.flush()
         self._digest.update(data)
@@ -71,13 +74,13 @@ class FeatureFile:
             self._write_record(blocks)
         self._blocks, self._digest = blocks, hashlib.sha256()
 
-    def read(self) -> Float32[np.ndarray, "n *row"]:
+    def read(self) -> Shaped[np.ndarray, "n *row"]:
         """All rows as a read-only memory map. The record's time is that of the last use."""
         with storage_errors(self._directory):
             os.utime(self._record)
             return np.load(self._path, mmap_mode="r")
 
-    def __enter__(self) -> "FeatureFile":
+    def __enter__(self) -> "RowFile":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +108,7 @@ class FeatureFile:
             rows = np.load(self._path, mmap_mode="r") if blocks else None
         except Exception:  # a damaged header makes np.load raise nearly anything
             return []
-        if rows is None or (rows.shape, rows.dtype) != (self._shape, np.float32):
+        if rows is None or (rows.shape, rows.dtype) != (self._shape, self._dtype):
             return []
         if not rows.flags.c_contiguous:
             return []
@@ -119,8 +122,8 @@ class FeatureFile:
     def _create(self) -> None:
         """A file of the final size, sparse. Never cut in place: a reader may have mapped it."""
         self._record.unlink(missing_ok=True)
-        part = self._path.with_name("features.npy.part")
-        np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=self._shape)
+        part = self._path.with_name(f"{self._path.name}.part")
+        np.lib.format.open_memmap(part, mode="w+", dtype=self._dtype, shape=self._shape)
         part.replace(self._path)
 
     def _write_record(self, blocks: list[tuple[int, str]]) -> None:
@@ -128,18 +131,18 @@ class FeatureFile:
         write_whole(self._record, json.dumps(record))
 
     def _check_space(self) -> None:
-        needed = self.nbytes - self.rows * nbytes(self._shape[1:])
+        needed = self.nbytes - self.rows * nbytes(self._shape[1:], self._dtype)
         free = shutil.disk_usage(self._directory).free
         if needed > free:
-            why = f"features need {needed:,} bytes more, {free:,} are free"
-            fix = "free some, or compute features anew in every epoch: `cache_features=False`"
+            why = f"{self._path.stem} need {needed:,} bytes more, {free:,} are free"
+            fix = "free some, or name another place by MNISTJAX_CACHE"
             raise StorageError(str(self._directory), why, fix=fix)
 
 
-def nbytes(shape: tuple[int, ...]) -> int:
-    """Bytes of float32 in `shape`.
+def nbytes(shape: tuple[int, ...], dtype: DTypeLike) -> int:
+    """Bytes of an array.
 
-    >>> nbytes((2, 3))
+    >>> nbytes((2, 3), "float32")
     24
     """
-    return int(np.prod(shape, dtype=np.int64)) * 4
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize

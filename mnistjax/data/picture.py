@@ -1,0 +1,163 @@
+"""One image file as a person sees it: upright, in its colours, on white where it is transparent."""
+
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple, cast
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, JpegImagePlugin
+
+from mnistjax.data.picture_files import HEIC, kind_of
+from mnistjax.errors import DataError
+
+Fit = Literal["crop", "pad", "stretch"]
+FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+# Of what is decoded: 144 MB. A JPEG is decoded at an eighth of its size if that is enough, so its
+# claim may be larger; a progressive one keeps all its coefficients, 3 bytes a pixel.
+MAX_PIXELS = 36_000_000
+MAX_CLAIM, MAX_PROGRESSIVE = 250_000_000, 64_000_000
+COLOUR = 16  # levels between channels: what JPEG makes of a grey photo differs by less
+
+
+class Photos(NamedTuple):
+    """How pictures of any size become one array: squares of `size`.
+
+    `fit`: "crop" cuts the longer side, "pad" fills up the shorter one with the colour of the rim,
+    "stretch" squeezes both. `color`: None keeps colours where any file has them, True is always
+    RGB, False always grey. With `skip_unreadable` files that cannot be read are left out and told,
+    else they are an error. With `verify` files are known by their contents, not their times.
+    """
+
+    size: int = 28
+    fit: Fit = "crop"
+    color: bool | None = None
+    skip_unreadable: bool = False
+    verify: bool = False
+
+
+def read_picture(path: Path, *, size: int, fit: Fit = "crop") -> UInt8[np.ndarray, "size size 3"]:
+    """The picture in `path` as RGB; raise `DataError` if it is none or is damaged.
+
+    EXIF's orientation is followed, transparency lies on white, of 16 bits the upper 8 are taken
+    unless all values fit into the lower 8. Shrunk by Lanczos, enlarged by Pillow's bicubic. A PNG
+    must have its checksums right. JPEG has none: a changed byte may be a changed picture.
+    """
+    try:
+        with path.open("rb") as file:
+            kind = _check_kind(path, file)
+            with _open(file, kind) as image:
+                _check_size(path, image, size)
+                image.verify()  # lengths too: loading would reserve what a damaged one says
+            return np.asarray(_fitted(_on_white(_decoded(file, kind, size)), size, fit))
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        why = f"cannot be read as a picture ({error or type(error).__name__})"
+        raise DataError(str(path), why, fix=_FIX) from error
+
+
+_FIX = "replace or remove the file"
+
+
+def has_colour(images: UInt8[np.ndarray, "*n 3"]) -> bool:
+    """Whether any pixel's channels differ by more than `COLOUR` levels.
+
+    >>> has_colour(np.array([[9, 9, 20]], np.uint8)), has_colour(np.array([[9, 9, 90]], np.uint8))
+    (False, True)
+    """
+    return bool(((images.max(-1) - images.min(-1)) > COLOUR).any())
+
+
+def to_grey(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 1"]:
+    """Luminance as Pillow and JPEG have it (ITU-R BT.601), rounded.
+
+    >>> to_grey(np.full((1, 1, 1, 3), 200, np.uint8)).ravel().tolist()
+    [200]
+    """
+    weights = np.array([19595, 38470, 7471], np.uint32)  # of 65536
+    return ((images @ weights + 0x8000) >> 16).astype(np.uint8)[..., None]
+
+
+def _check_kind(path: Path, file: IO[bytes]) -> str:
+    kind = kind_of(file.read(32))
+    file.seek(0)
+    if kind is None:
+        raise DataError(str(path), "cannot be read as a picture: it is none", fix=_FIX)
+    if kind == HEIC:
+        try:
+            from pillow_heif import register_heif_opener  # pyright: ignore
+        except ImportError as error:
+            fix = "pip install 'mnistjax[heic]', or save it as JPEG"
+            raise DataError(str(path), "is HEIC, which needs pillow-heif", fix=fix) from error
+        register_heif_opener()
+    return kind
+
+
+def _open(file: IO[bytes], kind: str) -> Any:
+    if kind == "JPEG":  # `Image.open` refuses what claims 179 megapixels before `draft` can help
+        return JpegImagePlugin.JpegImageFile(file)
+    return Image.open(file, formats=(kind,))
+
+
+def _check_size(path: Path, image: Image.Image, size: int) -> None:
+    claim = image.width * image.height
+    shrunk = max(1, min(min(image.size) // (2 * size), 8)) if image.format == "JPEG" else 1
+    most = MAX_PROGRESSIVE if "progressive" in image.info else MAX_CLAIM
+    shrunk = 2 ** (shrunk.bit_length() - 1)  # 1, 2, 4, 8: those that `draft` has
+    limit = min(MAX_PIXELS * shrunk**2, most)
+    if claim > limit:
+        why = f"{image.width}x{image.height} pixels, more than {limit:,}"
+        raise DataError(str(path), why, fix=_FIX)
+
+
+def _decoded(file: IO[bytes], kind: str, size: int) -> Image.Image:
+    """The picture upright, of 8 bits a channel."""
+    file.seek(0)  # `verify` has used up the other
+    with _open(file, kind) as image:
+        if kind == "JPEG":
+            image.draft(None, (2 * size, 2 * size))
+        raw = image.tile[0].args if kind == "PNG" and image.tile else ""
+        if raw in ("RGB;16B", "RGBA;16B") and not np.asarray(image).any():
+            file.seek(0)
+            with _open(file, kind) as low:  # the upper halves are 0: all is in the lower ones
+                low.tile = [low.tile[0]._replace(args=raw.replace("16B", "16L"))]
+                return ImageOps.exif_transpose(low)
+        return _eight_bits(ImageOps.exif_transpose(image))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Wider grey as 8 bits, which Pillow would clip at 255; floats are 0..1 or 0..255."""
+    if image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
+        return image
+    values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0)
+    top = values.max(initial=0)
+    values = values * 255 if image.mode == "F" and top <= 1 else values
+    values = values / 256 if top > 255 else values
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """`image` in RGB: what is transparent shows the white of a page."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _fitted(image: Image.Image, size: int, fit: Fit) -> Image.Image:
+    square = (size, size)
+    longest = min(image.size) if fit == "crop" else max(image.size)
+    by = Image.Resampling.LANCZOS if longest > size else Image.Resampling.BICUBIC
+    if fit == "crop":
+        return ImageOps.fit(image, square, method=by)
+    if fit == "pad":
+        return ImageOps.pad(image, square, method=by, color=_rim(image))
+    return image.resize(square, by)
+
+
+def _rim(image: Image.Image) -> tuple[int, int, int]:
+    """The median colour of the outermost pixels."""
+    pixels = np.asarray(image)
+    rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return cast(tuple[int, int, int], tuple(int(v) for v in np.median(rim, axis=0)))
