@@ -255,9 +255,7 @@ def test_more_than_the_limit_is_not_begun(run, tmp_path):
 def test_too_little_room_is_said_before_the_work(run, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1000, 501, 499))
-    with pytest.raises(
-        StorageError, match="need 552 bytes more, 499 are free.*MNISTJAX_CACHE"
-    ):
+    with pytest.raises(StorageError, match="need 552 bytes more, 499 are free.*MNISTJAX_CACHE"):
         run(Compute(fail_at=0))
     monkeypatch.undo()
     polls = iter([False, False, True])

@@ -20,7 +20,7 @@ import mnistjax as mj
 from mnistjax.data.batches import epoch_batches, epoch_order, on_device
 from mnistjax.data.dataset import Split
 from mnistjax.data.lazy_images import LazyImages, Rows
-from mnistjax.data.memory import LEAST, limit_bytes
+from mnistjax.data.memory import HOST, LEAST, limit_bytes
 from mnistjax.data.prefetch import AHEAD, ahead, batches_from, placement
 from mnistjax.files import params_sha256
 
@@ -241,7 +241,7 @@ def test_what_is_moved_there_is_moved_on_purpose(on_host):
 
 def test_small_images_stay_and_large_ones_are_read_from_where_they_are(tmp_path, monkeypatch):
     whole = split(20)
-    assert limit_bytes() >= LEAST and placement(whole) == "images stay on the device"
+    assert limit_bytes() == HOST and placement(whole) == "images stay on the device"
     disk = mapped(whole, tmp_path / "images.npy")
     limit = whole.images.nbytes // 2
     monkeypatch.setattr("mnistjax.data.memory.limit_bytes", lambda: limit)
@@ -261,9 +261,10 @@ def test_a_device_that_tells_its_memory_is_asked(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     assert limit_bytes() == 20 * 2**30
-    monkeypatch.setattr(Device, "memory_stats", lambda self: None)
-    monkeypatch.setattr("mnistjax.data.memory._host_bytes", lambda: 0)  # not told: Windows
+    monkeypatch.setattr(Device, "memory_stats", lambda self: {"bytes_limit": 2**30})
     assert limit_bytes() == LEAST
+    monkeypatch.setattr(Device, "memory_stats", lambda self: None)
+    assert limit_bytes() == HOST
 
 
 MEASURE = """
