@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnistjax.data import picture_files
 from mnistjax.data import pictures as pictures_module
 from mnistjax.data.cache import cache_dir
 from mnistjax.data.folder import load_folder
@@ -60,18 +61,21 @@ def test_pictures_of_any_size_and_format_become_one_array(tmp_path):
         assert np.abs(part.images.astype(int) - bright).max() <= 6
 
 
-def test_what_is_left_out_is_said(tmp_path):
+def test_what_is_left_out_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_files, "reads_heic", lambda: False)
     two(tmp_path)
     photo(tmp_path / "a" / "deep" / "er" / "x.png")
     photo(tmp_path / "loose.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("words")
     (tmp_path / "a" / "raw.nef").write_bytes(b"II*\0" + b"\0" * 40)
+    (tmp_path / "a" / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 40)
     (tmp_path / "a" / ".hidden.png").write_bytes(b"no image")
     (tmp_path / "a" / "Thumbs.db").touch()
     (tmp_path / ".git").mkdir()
     notice = load_folder(tmp_path, photos=SMALL).notice
-    assert "2 files are no pictures that can be read (1 .txt, 1 .nef)" in notice
+    kinds = "1 .txt, 1 .heic, 1 .nef; HEIC: pip install 'mnistjax[heic]'"
+    assert f"3 files are no pictures that can be read ({kinds})" in notice
     assert "no picture in empty" in notice
     assert "1 pictures in deeper folders count for the class above" in notice
     assert "1 pictures beside the class folders are not used" in notice

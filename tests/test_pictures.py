@@ -110,6 +110,7 @@ MODES = {
     "JPEG": ["L", "RGB", "CMYK"], "PNG": ["1", "L", "LA", "P", "RGB", "RGBA"],
     "WEBP": ["RGB", "RGBA"], "BMP": ["1", "L", "P", "RGB"], "GIF": ["L", "P"],
     "TIFF": ["1", "L", "RGB", "RGBA", "CMYK", "LAB"], "AVIF": ["RGB", "RGBA"],
+    "PPM": ["1", "L", "RGB"], "JPEG2000": ["L", "RGB"],
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnistjax.data.labels_csv import find_table, read_table
-from mnistjax.data.picture_files import files_below, is_picture, subdirectories
+from mnistjax.data.picture_files import HEIC_SUFFIXES, files_below, is_picture, subdirectories
 from mnistjax.errors import DataError
 
 SPLITS = {"train": "train(ing)?", "validation": "val(id(ation)?)?|dev", "test": "test(ing)?|eval"}
@@ -134,7 +134,10 @@ def _by_class(directory: Path, folders: list[Path]) -> tuple[Labelled, list[str]
     loose = sum(path.is_file() and is_picture(path) for path in directory.iterdir())
     if ignored:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in ignored.most_common(4))
-        notices.append(f"{ignored.total():,} files are no pictures that can be read ({kinds})")
+        more = "; HEIC: pip install 'mnistjax[heic]'" if HEIC_SUFFIXES & ignored.keys() else ""
+        notices.append(
+            f"{ignored.total():,} files are no pictures that can be read ({kinds}{more})"
+        )
     if labelled and empty:
         notices.append(f"no picture in {_some(empty)}")
     if deeper:

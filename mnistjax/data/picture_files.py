@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 HEIC = "HEIF"  # Pillow's names of formats
@@ -9,9 +10,10 @@ HEIC = "HEIF"  # Pillow's names of formats
 RAW = {".dng", ".nef", ".cr2", ".arw", ".orf", ".rw2", ".pef", ".srw", ".nrw", ".3fr", ".erf"}
 # Left by systems and programs, nobody's data.
 LITTER = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"}
+HEIC_SUFFIXES = {".heic", ".heif"}
 SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".avif", ".heic", ".heif"),
+    *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".pbm", ".pgm", ".ppm", ".pnm"),
 }
 
 
@@ -36,7 +38,11 @@ def kind_of(head: bytes) -> str | None:
         b"II*\0": "TIFF",
         b"MM\0*": "TIFF",
         b"BM": "BMP",
+        b"\0\0\0\x0cjP  ": "JPEG2000",
+        b"\xff\x4f\xff\x51": "JPEG2000",
     }
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "PPM"
     return next((kind for start, kind in starts.items() if head.startswith(start)), None)
 
 
@@ -45,6 +51,8 @@ def is_picture(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in RAW:
         return False
+    if suffix in HEIC_SUFFIXES:
+        return reads_heic()
     if suffix in SUFFIXES:
         return True  # if it is damaged, that is told when it is read
     try:
@@ -52,7 +60,15 @@ def is_picture(path: Path) -> bool:
             kind = kind_of(file.read(32))
     except OSError:
         return False
-    return kind is not None and not (kind == "BMP" and suffix)
+    return kind is not None and not (kind in ("BMP", "PPM") and suffix)  # short beginnings
+
+
+def reads_heic() -> bool:
+    """Whether the extra that reads HEIC is installed."""
+    try:
+        return find_spec("pillow_heif") is not None
+    except ValueError:  # taken away while testing
+        return False
 
 
 def files_below(directory: Path) -> Iterator[Path]:
