@@ -104,6 +104,18 @@ def test_npz_of_other_spellings_shapes_and_types(tmp_path):
     assert data.notice == "digits.npz: left out val_images"
 
 
+def test_the_validation_part_of_a_npz_is_the_validation_split(tmp_path):
+    arrays = {
+        f"{part}_{what}": values[rows]
+        for part, rows in (("train", slice(None)), ("val", TEST), ("test", TEST))
+        for what, values in (("images", GREY), ("labels", LABELS))
+    }
+    data = load_dataset("auto", npz(tmp_path, **arrays))
+    assert data.validation is not None and data.notice == ""
+    np.testing.assert_array_equal(data.validation.images[..., 0], GREY[TEST])
+    np.testing.assert_array_equal(data.validation.labels, data.test.labels)
+
+
 def test_npz_by_content_under_another_name(tmp_path):
     npz(tmp_path).rename(tmp_path / "blob")
     is_right(load_dataset("auto", tmp_path / "blob"), GREY)

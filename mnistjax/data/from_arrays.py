@@ -11,7 +11,7 @@ from mnistjax.data.split import hold_out
 from mnistjax.errors import DataError
 
 Parts = Mapping[str, tuple[np.ndarray, np.ndarray]]
-"""Images and labels as a file holds them, by part: train and perhaps test, or "" for all."""
+"""Images and labels as a file holds them, by part: train, perhaps test and val, or "" for all."""
 
 
 def as_images(
@@ -93,7 +93,8 @@ def make_dataset(
         notice = "; ".join(filter(None, (notice, "a stratified fifth is the test split")))
     names = tuple(dict.fromkeys(class_of.values()))
     name = name.encode("utf-8", "replace").decode()  # a file's name may be any bytes
-    return Dataset(name, train, test, names, origin=origin, notice=notice)
+    validation = ready.get("val")
+    return Dataset(name, train, test, names, origin, notice, validation)
 
 
 def _classes_of(name: str, labels: np.ndarray) -> dict[int, str]:

@@ -42,7 +42,7 @@ def npz_set(path: Path, start: bytes) -> str | None:
 
 
 def load_npz(key: str, files: list[Path]) -> Dataset:
-    """Read x_train, y_train, x_test, y_test (or train_images, train_labels, ...) of one .npz.
+    """Read x_train, y_train, x_test, y_test (or train_images, val_images, ...) of one .npz.
 
     Images are [n, height, width] or [n, height, width, 1 or 3], labels [n] or [n, 1]. Raises
     `DataError` for arrays that are missing, damaged, of objects, or larger than `plain.MAX_BYTES`.
@@ -51,10 +51,13 @@ def load_npz(key: str, files: list[Path]) -> Dataset:
     arrays, left_out = {}, []
     for name, member in members(path).items():
         part, role = _role_of(name)
-        if part in ("train", "test", "") and role and (part, role) not in arrays:
+        if part in ("train", "val", "test", "") and role and (part, role) not in arrays:
             arrays[part, role] = read_member(path, member), f"{path}: {name}"
         else:
             left_out.append(name)
+    if len(lone := [place for place in arrays if place[0] == "val"]) == 1:
+        arrays.pop(lone[0])
+        left_out += [name for name in members(path) if _role_of(name) == lone[0]]
     parts = {}
     for part in dict.fromkeys(part for part, _ in arrays) or ("",):
         if not all((part, role) in arrays for role in ("images", "labels")):
@@ -62,7 +65,7 @@ def load_npz(key: str, files: list[Path]) -> Dataset:
             raise DataError(str(path), why, fix="save x_train, y_train, x_test and y_test")
         images, labels = arrays[part, "images"], arrays[part, "labels"]
         parts[part] = as_images(*images), as_labels(*labels)
-    if set(parts) not in ({""}, {"train"}, {"train", "test"}):
+    if parts.keys() - {"val"} not in ({""}, {"train"}, {"train", "test"}):
         why = f"which are the training images of {', '.join(members(path))}?"
         raise DataError(str(path), why, fix="save x_train, y_train, x_test and y_test")
     notice = f"{path.name}: left out {', '.join(left_out)}" if left_out else ""
