@@ -10,8 +10,8 @@ def check_image_shape(images: Array, made: tuple[int, ...], *, what: str) -> Non
 
     Of larger ones some networks would see a corner, and answer without a word.
 
-    >>> import numpy as np
-    >>> check_image_shape(np.zeros((2, 56, 56, 1)), (28, 28, 1), what="CNN")
+    >>> import jax.numpy as jnp
+    >>> check_image_shape(jnp.zeros((2, 56, 56, 1)), (28, 28, 1), what="CNN")
     Traceback (most recent call last):
     mnistjax.errors.DataError: images of 56x56x1: this CNN was made for 28x28x1. Fix: resize them, or make a CNN for theirs
     """  # noqa: E501
