@@ -277,6 +277,22 @@ def test_more_than_the_limit_is_told(tmp_path):
         load_folder(two(tmp_path), photos=SMALL, limit_bytes=1000)
 
 
+def test_a_link_to_nowhere_is_left_out_and_a_closed_directory_is_told(tmp_path, monkeypatch):
+    (two(tmp_path) / "a" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    data = load_folder(tmp_path, photos=SMALL)
+    assert data.notice == "1 files are no pictures that can be read (1 .jpg)"
+    really = os.scandir
+
+    def closed(path):
+        if Path(path) == tmp_path / "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(DataError, match=f"{tmp_path}/b: Permission denied"):
+        load_folder(tmp_path, photos=SMALL)
+
+
 def test_names_of_any_bytes_and_links_in_a_circle(tmp_path):
     two(tmp_path)
     photos(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")), 3)

@@ -51,7 +51,7 @@ def load_folder(
         test=test,
         validation=validation if len(validation.labels) else None,
         class_names=layout.class_names,
-        origin=layout.root.name,
+        origin=printable(layout.root.name),
         notice="; ".join(layout.notices),
         test_files=tuple(_name(layout.root, path) for path, _ in layout.test),
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from mnistjax.errors import DataError
+
 HEIC = "HEIF"  # Pillow's names of formats
 # What Pillow would open as TIFF: the thumbnail in a camera's raw file.
 RAW = {".dng", ".nef", ".cr2", ".arw", ".orf", ".rw2", ".pef", ".srw", ".nrw", ".3fr", ".erf"}
@@ -54,7 +56,9 @@ def is_picture(path: Path) -> bool:
     if suffix in HEIC_SUFFIXES:
         return reads_heic()
     if suffix in SUFFIXES:
-        return True  # if it is damaged, that is told when it is read
+        return (
+            path.is_file()
+        )  # a link may lead nowhere; if it is damaged, that is told when it is read
     try:
         with path.open("rb") as file:
             kind = kind_of(file.read(32))
@@ -74,10 +78,16 @@ def reads_heic() -> bool:
 def files_below(directory: Path) -> Iterator[Path]:
     """Every file in `directory` and below, sorted; what is hidden is left out, links are followed.
 
-    A link that leads back to a directory above it is not followed again.
+    A link that leads back to a directory above it is not followed again. Raises `DataError` for a
+    directory that may not be looked into.
     """
     seen: set[str] = set()
-    for place, directories, files in os.walk(directory, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        fix = "let it be read, or take it away"
+        raise DataError(str(error.filename), error.strerror or str(error), fix=fix) from error
+
+    for place, directories, files in os.walk(directory, followlinks=True, onerror=refuse):
         if (real := os.path.realpath(place)) in seen:
             directories.clear()
             continue
