@@ -5,6 +5,7 @@ import io
 import pickle
 import struct
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_npz_of_other_spellings_shapes_and_types(tmp_path):
 
 
 def test_the_validation_part_of_a_npz_is_the_validation_split(tmp_path):
-    arrays = {
+    arrays: Any = {
         f"{part}_{what}": values[rows]
         for part, rows in (("train", slice(None)), ("val", TEST), ("test", TEST))
         for what, values in (("images", GREY), ("labels", LABELS))
