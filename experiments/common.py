@@ -14,7 +14,7 @@ from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
 from mnistjax.data.picture import Fit, Photos
 from mnistjax.data.prefetch import placement
-from mnistjax.data.split import part_off, subset
+from mnistjax.data.split import part_validation, subset
 from mnistjax.errors import UsageError
 from mnistjax.models.summary import LayerRow
 from mnistjax.platforms import choose_platform
@@ -90,10 +90,7 @@ def split_off_validation(
     config: RunConfig, examples: Split, data: Dataset
 ) -> tuple[Split, Split | None]:
     """(training, validation): the data's own, or a share of the `examples`."""
-    if data.validation is not None:
-        return examples, data.validation
-    names = data.class_names
-    return part_off(examples, fraction=config.validation, seed=config.seed, class_names=names)
+    return part_validation(data, examples, fraction=config.validation, seed=config.seed)
 
 
 def fitted(config: C, examples: int) -> tuple[C, int]:

@@ -9,6 +9,7 @@ from mnistjax.data.dataset import Dataset
 from mnistjax.data.idx import load_other_idx
 from mnistjax.data.idx_names import idx_set
 from mnistjax.data.npz import load_npz, npz_set
+from mnistjax.data.picture_files import SUFFIXES, subdirectories
 from mnistjax.data.pixel_csv import csv_set, load_csv
 from mnistjax.data.plain import head
 from mnistjax.data.svhn import load_svhn, svhn_set
@@ -35,7 +36,6 @@ CONTAINERS = (
     Container("a .csv of label,pixel0,...", csv_set, load_csv),
 )
 READABLE = (*(each.what for each in CONTAINERS), "a .zip of one", "a folder for each class")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MOST_FILES, DEEPEST = 500, 3
 
 
@@ -52,7 +52,7 @@ def plain_files(directory: Path) -> list[Path]:
     files = (
         path
         for path in directory.iterdir()
-        if not path.name.startswith(".") and path.suffix.lower() not in PICTURES and path.is_file()
+        if not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES and path.is_file()
     )
     return sorted(files)[:MOST_FILES]
 
@@ -88,7 +88,7 @@ def find_below(directory: Path) -> Found | None:
     """
     level = [directory]
     for _ in range(DEEPEST):
-        level = [path for above in level for path in folders(above)][:MOST_FILES]
+        level = [path for above in level for path in subdirectories(above)][:MOST_FILES]
         if found := {path: hit for path in level if (hit := find_set(path))}:
             if len(found) > 1:
                 names = [str(path.relative_to(directory)) for path in found]
@@ -97,16 +97,6 @@ def find_below(directory: Path) -> Found | None:
                 raise DataError(f"`data_dir` {directory}", why, fix=fix)
             return next(iter(found.values()))
     return None
-
-
-def folders(directory: Path) -> list[Path]:
-    """The folders right in `directory`, sorted; what is hidden or macOS's is left out."""
-    hidden = (".", "__MACOSX")
-    return [
-        path
-        for path in sorted(directory.iterdir())
-        if not path.name.startswith(hidden) and path.is_dir()
-    ]
 
 
 def _claims(path: Path) -> Iterator[tuple[Container, str]]:

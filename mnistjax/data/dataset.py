@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mnistjax.data.lazy_images import LazyImages, parts, pixels_sha256, take_rows
-from mnistjax.data.source import Source, read_source
+from mnistjax.data.source import Source, read_source, sizes
 from mnistjax.errors import DataError
 
 
@@ -91,7 +91,7 @@ class Dataset:
                 raise DataError(what, why, fix="check that labels and images belong together")
         train, test = (split.images.shape[1:] for split in (self.train, self.test))
         if train != test:
-            why = f"its images are {_sizes(test)}, those of the training split {_sizes(train)}"
+            why = f"its images are {sizes(test)}, those of the training split {sizes(train)}"
             raise DataError(f"{self.name} test split", why, fix="make all images of one size")
 
     @property
@@ -114,7 +114,3 @@ class Dataset:
             for part in parts(array):
                 digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -14,13 +14,13 @@ from mnistjax.data.containers import (
     Found,
     find_below,
     find_set,
-    folders,
     plain_files,
 )
 from mnistjax.data.dataset import Dataset
 from mnistjax.data.folder_layout import holds_labels, holds_pictures
 from mnistjax.data.idx import CLASS_NAMES, MNIST_SHA256, load_idx
 from mnistjax.data.idx_names import find_idx
+from mnistjax.data.picture_files import subdirectories
 from mnistjax.data.plain import head
 from mnistjax.data.tfds_prepared import INFO, load_prepared
 from mnistjax.data.unreadable import refusal, what_it_is
@@ -125,6 +125,6 @@ def _all_files(path: Path) -> list[Path]:
         return [path]
     files, level = plain_files(path), [path]
     for _ in range(DEEPEST):
-        level = [below for directory in level[:10] for below in folders(directory)]
+        level = [below for directory in level[:10] for below in subdirectories(directory)]
         files += [file for directory in level[:10] for file in plain_files(directory)[:10]]
     return files

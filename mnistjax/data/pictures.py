@@ -16,7 +16,7 @@ from mnistjax.data.picture import Photos, has_colour, read_picture, to_grey
 from mnistjax.disk import storage_errors, write_whole
 from mnistjax.errors import DataError, StorageError
 from mnistjax.progress import console
-from mnistjax.rows.cache import Rows, TooLarge, cached_rows
+from mnistjax.rows.cache import RowsToMake, TooLarge, cached_rows
 
 BLOCK = 256  # read side by side by the threads, then written together
 VERSION = 1  # of how pixels are made: another one makes all anew
@@ -106,7 +106,7 @@ def _rows(pictures: Pictures, directory: Path, *, channels: int) -> np.ndarray:
 
         shape = (len(files), photos.size, photos.size, channels)
         got = cached_rows(
-            Rows(make, shape, np.dtype(np.uint8), "pictures"),
+            RowsToMake(make, shape, np.dtype(np.uint8), "pictures"),
             key=pictures.key(channels=channels),
             directory=directory,
             batch_size=BLOCK,

@@ -58,7 +58,7 @@ class SourceImages(LazyImages):
                 number = int(numbers[place])
                 image, labels[place] = _example(self.source, number)
                 if image.shape != self.shape[1:]:
-                    why = f"is of shape {_size(image.shape)}, the first one {_size(self.shape[1:])}"
+                    why = f"is of shape {sizes(image.shape)}, the first one {sizes(self.shape[1:])}"
                     raise DataError(f"image {number}", why, fix="make all images of one size")
                 images[place] = image
 
@@ -123,7 +123,7 @@ def _example(source: Source, number: int) -> tuple[np.ndarray, Any]:
         why = f"is of {image.dtype}, not of uint8 pixels 0..255"
         raise DataError(f"image {number}", why, fix="pass the pixels as they were stored")
     if image.ndim not in (2, 3):
-        why = f"is of shape {_size(image.shape)}, not height x width x channels"
+        why = f"is of shape {sizes(image.shape)}, not height x width x channels"
         raise DataError(f"image {number}", why, fix="pass one image an example")
     return image if image.ndim == 3 else image[..., None], label
 
@@ -142,5 +142,10 @@ def _as_labels(labels: list[Any]) -> np.ndarray:
     return array
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def sizes(shape: tuple[int, ...]) -> str:
+    """`shape` in words.
+
+    >>> sizes((28, 28, 1))
+    '28x28x1'
+    """
     return "x".join(map(str, shape))

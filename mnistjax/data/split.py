@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnistjax.data.dataset import Split
+from mnistjax.data.dataset import Dataset, Split
 from mnistjax.errors import DataError
 
 
@@ -46,6 +46,15 @@ def part_off(
     if not fraction:
         return split, None
     return hold_out(split, fraction=fraction, seed=seed, class_names=class_names)
+
+
+def part_validation(
+    data: Dataset, examples: Split, *, fraction: float, seed: int
+) -> tuple[Split, Split | None]:
+    """(training, validation) of `examples` of `data`: its own validation, or `part_off`."""
+    if data.validation is not None:
+        return examples, data.validation
+    return part_off(examples, fraction=fraction, seed=seed, class_names=data.class_names)
 
 
 def subset(split: Split, *, size: int, seed: int) -> Split:

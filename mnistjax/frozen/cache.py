@@ -12,7 +12,7 @@ from jaxtyping import Array, Float32, UInt8
 
 from mnistjax.errors import UsageError
 from mnistjax.report.console import console
-from mnistjax.rows.cache import Cached, Rows, TooLarge, Unfinished, cached_rows
+from mnistjax.rows.cache import Cached, RowsToMake, TooLarge, Unfinished, cached_rows
 
 
 def features_key(**facts: Any) -> str:
@@ -55,7 +55,7 @@ def cached_features(
 
     shape = (len(images), *features.shape[1:])
     return cached_rows(
-        Rows(make, shape, np.dtype(np.float32), "features"),
+        RowsToMake(make, shape, np.dtype(np.float32), "features"),
         key=key,
         directory=directory,
         batch_size=batch_size,

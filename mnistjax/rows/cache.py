@@ -56,7 +56,7 @@ class Unfinished(NamedTuple):
     total: int
 
 
-class Rows(NamedTuple):
+class RowsToMake(NamedTuple):
     """What is to be made: `make(start, end)` gives those rows, `shape` is that of all of them."""
 
     make: Callable[[int, int], Shaped[np.ndarray, "b *row"]]
@@ -67,7 +67,7 @@ class Rows(NamedTuple):
 
 
 def cached_rows(
-    rows: Rows,
+    rows: RowsToMake,
     *,
     key: str,
     directory: Path,

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mnistjax.data.dataset import Dataset, Split
+from mnistjax.data.dataset import Dataset
 from mnistjax.data.prefetch import placement
-from mnistjax.data.split import part_off
+from mnistjax.data.split import part_validation
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import (
     ApplyFn,
@@ -81,7 +81,7 @@ def train(  # noqa: PLR0913
     options, directory = options or RunOptions(), Path(directory)
     apply_fn, params, model_state = _functional(model)
     frozen = freeze_mask(params, trainable=trainable)
-    kept, held_out = _parts(data, validation, seed)
+    kept, held_out = part_validation(data, data.train, fraction=validation, seed=seed)
     batch_size = _batch_size(batch_size, len(kept.labels))
     plan = Plan(
         apply_fn=apply_fn,
@@ -112,13 +112,6 @@ def _stage(epochs: int, tx: optax.GradientTransformation | None, frozen: Mask) -
 def _say(options: RunOptions, line: str) -> None:
     if not options.quiet:
         console.print(line, highlight=False)
-
-
-def _parts(data: Dataset, validation: float, seed: int) -> tuple[Split, Split | None]:
-    if data.validation is not None:
-        return data.train, data.validation
-    names = data.class_names
-    return part_off(data.train, fraction=validation, seed=seed, class_names=names)
 
 
 def _batch_size(given: int | None, examples: int) -> int:
