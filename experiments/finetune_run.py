@@ -16,6 +16,7 @@ from mnistjax.data.dataset import Dataset, Split
 from mnistjax.frozen.features import Features, FrozenPart, frozen_features, saving
 from mnistjax.frozen.forward import maps_of_blocks
 from mnistjax.frozen.statistics import fill_in_statistics
+from mnistjax.models.described import describe
 from mnistjax.models.functional import Params, functional
 from mnistjax.models.head import FineTuned, Kind
 from mnistjax.models.summary import LayerRow
@@ -93,7 +94,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
     settings["weights_sha256"] = Setting(weights.sha256, given_by=("weights",))
     options = common.run_options(config, directory)
     result = train_run(plan, directory, settings=settings, options=options)
-    about = about_run(config, data, weights, got, result, layers, plan)
+    about = about_run(config, data, weights, got, result, layers, plan, model)
     return common.finish(config, directory, result, about)
 
 
@@ -150,6 +151,7 @@ def about_run(
     result: Trained,
     layers: list[LayerRow],
     plan: Plan,
+    model: FineTuned,
 ) -> About:
     """What the report says: the whole model, its first filters, and what the blocks see."""
     recipe = config.recipe
@@ -157,6 +159,9 @@ def about_run(
     shown = data.test.images[np.unique(data.test.labels, return_index=True)[1][:5]]
     preprocess, blocks = weights.preprocess(recipe.image_size), blocks_of(recipe.cut)
     maps = maps_of_blocks(backbone, shown, blocks=blocks, preprocess=preprocess)
+    described = describe(model)
+    frozen = {"blocks": [block for block in blocks if block not in described["blocks"]]}
+    frozen |= {"image_size": recipe.image_size, "pixels": weights.pixels, "dtype": config.dtype}
     facts = {"weights": weights.origin, "weights_sha256": weights.sha256}
     facts |= {"preprocessing": PIXELS[weights.pixels]}
     facts |= {name: getattr(config, name) for name in ("head", "preset")}
@@ -168,6 +173,7 @@ def about_run(
         layers=layers,
         train_examples=len(plan.train.labels),
         validation_examples=plan.held_out,
+        network=described | {"frozen": frozen},
         facts=common.shared_facts(config) | facts,
         scored=got.splits[1],
         whole=result.params | {"backbone": backbone},

@@ -55,6 +55,7 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
 
     from experiments import common
     from mnistjax.models.cnn import CNN
+    from mnistjax.models.described import describe
     from mnistjax.models.functional import functional
     from mnistjax.models.summary import summarise
     from mnistjax.runs.plan import Plan, Stage
@@ -102,6 +103,7 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
         layers=layers,
         train_examples=len(train.labels),
         validation_examples=plan.held_out,
+        network=describe(model),
         facts=common.shared_facts(config),
         filters=np.asarray(trained.params["conv1"]["kernel"]),
     )

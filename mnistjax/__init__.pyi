@@ -10,6 +10,9 @@ from .errors import Stopped as Stopped
 from .frozen.cache import cached_features as cached_features
 from .frozen.cache import features_key as features_key
 from .frozen.forward import make_frozen as make_frozen
+from .inference.classifier import Answers as Answers
+from .inference.classifier import Classifier as Classifier
+from .inference.classifier import load as load
 from .models.cnn import CNN as CNN
 from .models.functional import functional as functional
 from .models.functional import functional_with_state as functional_with_state

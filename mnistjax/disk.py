@@ -74,10 +74,10 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(str(path), why, fix=fix) from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a kill or a full disk leaves the old file or the new one."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` so that a kill or full disk leaves the old file or the new one."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
     keep(part)
     part.replace(path)
     keep(path.parent)

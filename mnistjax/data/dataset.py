@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mnistjax.data.lazy_images import LazyImages, parts, pixels_sha256, take_rows
+from mnistjax.data.picture import Photos
 from mnistjax.data.source import Source, read_source, sizes
 from mnistjax.errors import DataError
 
@@ -75,6 +76,8 @@ class Dataset:
     """Set where the source has one of its own; else a share of `train` is held out."""
     test_files: tuple[str, ...] = ()
     """Names of the files that the test images come from, where each has one."""
+    photos: Photos | None = None
+    """How its pictures were made from files of any size; None where they came as arrays."""
 
     def __post_init__(self) -> None:
         given = ("train", "test") if self.validation is None else ("train", "test", "validation")

@@ -54,6 +54,7 @@ def load_folder(
         origin=printable(layout.root.name),
         notice="; ".join(layout.notices),
         test_files=tuple(_name(layout.root, path) for path, _ in layout.test),
+        photos=photos,
     )
 
 

@@ -59,6 +59,18 @@ def read_picture(path: Path, *, size: int, fit: Fit = "crop") -> UInt8[np.ndarra
 _FIX = "replace or remove the file"
 
 
+def fit_picture(
+    image: Image.Image, *, size: int, fit: Fit = "crop"
+) -> UInt8[np.ndarray, "size size 3"]:
+    """An open picture as `read_picture` makes one of a file.
+
+    >>> fit_picture(Image.new("L", (20, 10), 9), size=4).shape
+    (4, 4, 3)
+    """
+    upright = _eight_bits(ImageOps.exif_transpose(image))
+    return np.asarray(_fitted(_on_white(upright), size, fit))
+
+
 def has_colour(images: UInt8[np.ndarray, "*n 3"]) -> bool:
     """Whether any pixel's channels differ by more than `COLOUR` levels.
 

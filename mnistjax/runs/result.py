@@ -1,4 +1,4 @@
-"""The end of a run: the test set scored once, summary.json, report.html."""
+"""The end of a run: the test set scored once, summary.json, model.safetensors, report.html."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +8,12 @@ import jax
 import numpy as np
 
 from mnistjax.data.dataset import Dataset, Split
+from mnistjax.data.folder import PHOTOS
+from mnistjax.data.ink import ink_side
 from mnistjax.files import params_sha256, versions, write_json
 from mnistjax.models.functional import Params
 from mnistjax.models.summary import LayerRow
+from mnistjax.runs.archive import ARCHIVE, write_archive
 from mnistjax.runs.train_run import Trained
 from mnistjax.training.evaluate import evaluate
 from mnistjax.training.metrics import Metrics
@@ -24,6 +27,8 @@ class About:
     layers: list[LayerRow]
     train_examples: int
     validation_examples: int
+    network: dict[str, Any]
+    """What was trained, as `models.describe` says it, for who loads it."""
     facts: dict[str, Any] = field(default_factory=dict)
     """For the summary, as they are."""
     scored: Split | None = None
@@ -67,6 +72,8 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
     }
     if data.test_files:
         write_predictions(directory / "predictions.csv", data, logits)
+    params = about.whole or trained.params
+    write_archive(directory / ARCHIVE, params, trained.model_state, archived(about, summary))
     write_json(directory / "summary.json", summary)
     shown = np.linspace(0, len(data.train.labels) - 1, 25).astype(int) if data.test_files else []
     seen = data.train.images[np.unique(shown).astype(int)]
@@ -82,6 +89,19 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
         more=about.figures | ({"What the network sees": seen_figure(seen)} if len(seen) else {}),
     )
     return Result(metrics, summary, report)
+
+
+def archived(about: About, summary: dict[str, Any]) -> dict[str, Any]:
+    """What `model.safetensors` says beside its arrays: all that an answer needs, JSON."""
+    data = about.data
+    photos = data.photos or PHOTOS
+    images = {"shape": [*data.image_shape], "fit": photos.fit, "photos": data.photos is not None}
+    names = "experiment", "dataset", "dataset_sha256", "test_examples", "test_accuracy", "versions"
+    return {
+        "network": about.network,
+        "images": images | {"ink_side": None if data.photos else ink_side(data.train.images)},
+        "class_names": [*data.class_names],
+    } | {name: summary[name] for name in names if name in summary}
 
 
 def summarise_run(trained: Trained, about: About, metrics: Metrics) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mnistjax.data.dataset import Dataset
 from mnistjax.data.prefetch import placement
 from mnistjax.data.split import part_validation
 from mnistjax.files import params_sha256
+from mnistjax.models.described import describe
 from mnistjax.models.functional import (
     ApplyFn,
     ModelState,
@@ -79,7 +80,7 @@ def train(  # noqa: PLR0913
     0
     """
     options, directory = options or RunOptions(), Path(directory)
-    apply_fn, params, model_state = _functional(model)
+    apply_fn, params, model_state = as_functions(model)
     frozen = freeze_mask(params, trainable=trainable)
     kept, held_out = part_validation(data, data.train, fraction=validation, seed=seed)
     batch_size = _batch_size(batch_size, len(kept.labels))
@@ -140,12 +141,19 @@ def _about(model: Model, data: Dataset, plan: Plan, trained: Trained, name: str)
         layers=_layers(model, data, plan.params, plan.stages[0].frozen),
         train_examples=len(plan.train.labels),
         validation_examples=plan.held_out,
+        network=_described(model),
         facts={"experiment": name, "batch_size": plan.batch_size, "seed": plan.seed},
         filters=_first_filters(trained.params),
     )
 
 
-def _functional(model: Model) -> tuple[ApplyFn, Params, ModelState]:
+def _described(model: Model) -> dict[str, Any]:
+    if isinstance(model, nnx.Module):
+        return describe(model)
+    return {"network": getattr(model[0], "__name__", type(model[0]).__name__), "ours": False}
+
+
+def as_functions(model: Model) -> tuple[ApplyFn, Params, ModelState]:
     if isinstance(model, nnx.Module):
         return functional_with_state(model) if holds_state(model) else (*functional(model), ())
     apply_fn, params, *model_state = model

@@ -1,0 +1,1 @@
+"""From a finished run to answers: see docs/architecture.md."""

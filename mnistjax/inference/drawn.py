@@ -1,0 +1,161 @@
+"""A drawn or photographed character in the form of MNIST: light on black, scaled, centred by mass.
+
+After LeCun, Bottou, Bengio and Haffner 1998 (yann.lecun.com/exdb/mnist): the character's box is
+scaled into 20x20 pixels, grey by anti-aliasing, and its centre of mass put into the middle of
+28x28. Before that it has to be found: on paper under a lamp, thin or thick, dark or light.
+"""
+
+from typing import NamedTuple, cast
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
+
+from mnistjax.data.ink import ink_box
+from mnistjax.errors import DataError
+
+LEAST_CONTRAST = 24  # levels of 255 between ink and ground: less is an empty picture's noise
+EIGHT = np.ones((3, 3))  # corners touch, too
+SPECK = 0.02  # of the largest character's area: less is dirt
+STROKE = 2.0  # pixels of a stroke after scaling, at least: MNIST's are 2 to 4
+
+
+class Drawing(NamedTuple):
+    """Every step from a picture to what the network sees, arrays of uint8."""
+
+    grey: UInt8[np.ndarray, "height width"]
+    ink: UInt8[np.ndarray, "height width"]
+    """Light on black, the ground taken away."""
+    characters: list[UInt8[np.ndarray, "height2 width2"]]
+    """Each cut out, from left to right."""
+    seen: list[UInt8[np.ndarray, "size size"]]
+    """Each as the network sees it."""
+
+
+def drawing(grey: UInt8[np.ndarray, "height width"], *, size: int, side: int) -> Drawing:
+    """The characters in `grey`, each in a square of `size` with its longer side scaled to `side`.
+
+    Raises `DataError` if nothing is drawn there.
+    """
+    ink = ink_of(grey)
+    characters = separate(ink)
+    return Drawing(grey, ink, characters, [in_form(one, size, side) for one in characters])
+
+
+def ink_of(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """How much each pixel differs from the ground around it, 255 at most.
+
+    The ground is what the rim shows, dark or light; it may be brighter here than there, as under a
+    lamp. Raises `DataError` for a picture without contrast.
+    """
+    smooth = ndimage.gaussian_filter(grey.astype(np.float32), max(grey.shape) / 280)
+    rim = np.concatenate([smooth[0], smooth[-1], smooth[:, 0], smooth[:, -1]])
+    is_light = np.median(rim) < (smooth.min() + smooth.max()) / 2
+    light = smooth if is_light else 255 - smooth
+    ink = np.clip(light - _ground(light), 0, None)
+    top = np.percentile(ink, 99.8)
+    if top < LEAST_CONTRAST:
+        fix = "pass one with a character on an even ground"
+        raise DataError("the picture", "shows no character", fix=fix)
+    ink = np.clip(ink * (255 / top), 0, 255)
+    return np.where(ink > otsu(ink) / 2, ink, 0).astype(np.uint8)
+
+
+def _ground(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """The ground under light ink: what is left without anything narrower than a quarter of it."""
+    reach = max(3, max(image.shape) // 4)
+    small = image[:: max(1, reach // 16), :: max(1, reach // 16)]
+    low = ndimage.grey_opening(small, size=min(16, *small.shape) + 3, mode="nearest")
+    low = np.asarray(ndimage.gaussian_filter(low, 4, mode="nearest"))
+    zoom = [a / b for a, b in zip(image.shape, low.shape, strict=True)]
+    return np.asarray(ndimage.zoom(low, zoom, order=1, mode="nearest", grid_mode=True))
+
+
+def otsu(values: Float[np.ndarray, "..."]) -> float:
+    """The threshold that parts `values` of 0..255 best in two (Otsu 1979).
+
+    >>> 10 < otsu(np.array([10.0, 10, 10, 200, 200])) < 200
+    True
+    """
+    counts, edges = np.histogram(values, bins=256, range=(0, 256))
+    middle = (edges[:-1] + edges[1:]) / 2
+    below, above = np.cumsum(counts), counts.sum() - np.cumsum(counts)
+    sums = np.cumsum(counts * middle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = sums / below - (sums[-1] - sums) / above
+        between = np.nan_to_num(below * above * apart**2)
+    best = np.flatnonzero(between == between.max())
+    return float(middle[best].mean())
+
+
+def separate(ink: UInt8[np.ndarray, "height width"]) -> list[UInt8[np.ndarray, "h w"]]:
+    """The characters in `ink`, cut out, from left to right.
+
+    Strokes that touch belong together, and those that lie over one another; what is far smaller
+    than the largest is dirt.
+    """
+    lit = ink > otsu(ink.astype(np.float32)) / 2
+    parts, _ = cast("tuple[np.ndarray, int]", ndimage.label(ndimage.binary_dilation(lit), EIGHT))
+    labels = parts * lit
+    areas = np.bincount(labels.ravel())[1:]
+    kept = 1 + np.flatnonzero(areas > SPECK * areas.max())
+    boxes = ndimage.find_objects(labels)
+    groups: list[list[int]] = []
+    for n in sorted(map(int, kept), key=lambda n: boxes[n - 1][1].start):
+        if groups and _over(boxes, groups[-1], n):
+            groups[-1].append(n)
+        else:
+            groups.append([n])
+    return [_cut(ink, np.isin(labels, group)) for group in groups]
+
+
+def _over(boxes: list, group: list[int], n: int) -> bool:
+    """Whether part `n` lies over or under the group by a third of its width."""
+    left = min(boxes[m - 1][1].start for m in group)
+    right = max(boxes[m - 1][1].stop for m in group)
+    columns = boxes[n - 1][1]
+    common = min(right, columns.stop) - max(left, columns.start)
+    return common > min(right - left, columns.stop - columns.start) / 3
+
+
+def _cut(ink: np.ndarray, mask: Bool[np.ndarray, "h w"]) -> np.ndarray:
+    around = ndimage.binary_dilation(mask, iterations=2)  # with its grey edge
+    alone = np.where(around, ink, 0)
+    top, bottom, left, right = ink_box(alone, above=0) or (0, 1, 0, 1)
+    return alone[top:bottom, left:right]
+
+
+def in_form(
+    character: UInt8[np.ndarray, "height width"], size: int, side: int
+) -> UInt8[np.ndarray, "{size} {size}"]:
+    """`character` scaled so that its longer side is `side`, its mass in the middle of `size`."""
+    scale = side / max(character.shape)
+    thick = _thick_enough(character, scale)
+    scale = side / max(thick.shape)
+    height, width = (max(1, round(n * scale)) for n in thick.shape)
+    by = PIL.Image.Resampling.BOX if scale < 0.5 else PIL.Image.Resampling.BICUBIC
+    small = np.asarray(PIL.Image.fromarray(thick).resize((width, height), by), np.float32)
+    small = np.clip(small * (255 / max(1.0, np.percentile(small, 99))), 0, 255)
+    square = np.zeros((3 * size, 3 * size), np.float32)
+    square[size : size + height, size : size + width] = small
+    rows, columns = np.rint(np.array(ndimage.center_of_mass(square))).astype(int)
+    if side > 0.8 * size:  # there is no room to move: by the box instead
+        rows, columns = size + height // 2, size + width // 2
+    top, left = rows - size // 2, columns - size // 2
+    return square[top : top + size, left : left + size].astype(np.uint8)
+
+
+def _thick_enough(character: np.ndarray, scale: float) -> np.ndarray:
+    """With strokes of at least `STROKE` pixels once it is scaled."""
+    lit = character > 127
+    if not lit.any():
+        return character
+    inside = np.asarray(ndimage.distance_transform_edt(np.pad(lit, 1)))
+    stroke = 2 * float(np.percentile(inside[inside > 0], 90))  # its widest places
+    missing = (STROKE / scale - stroke) / 2
+    if missing < 1:
+        return character
+    r = int(round(missing))
+    y, x = np.ogrid[-r : r + 1, -r : r + 1]
+    return ndimage.grey_dilation(np.pad(character, r), footprint=x**2 + y**2 <= r**2)
