@@ -67,8 +67,7 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     data = common.load_data(config, image_size=config.image_size)
     if data.name != "folder" and config.image_size != 28:
         common.refuse_for(data, "image_size")
-    examples = common.chosen_train(config, data)
-    train, validation = common.split_off_validation(config, examples, data)
+    train, validation = common.split_off_validation(config, common.chosen_train(config, data), data)
     config, batch_size = common.fitted(config, len(train.labels))
     classes = len(data.class_names)
     model = CNN(
