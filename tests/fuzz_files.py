@@ -17,6 +17,7 @@ import random
 import resource
 import signal
 import sys
+import tarfile
 import tempfile
 import warnings
 import zipfile
@@ -151,6 +152,15 @@ def zipped() -> bytes:
     return file.getvalue()
 
 
+def tarred() -> bytes:
+    file, csv = io.BytesIO(), pixel_csv()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("outer/digits.csv")
+        entry.size = len(csv)
+        archive.addfile(entry, io.BytesIO(csv))
+    return file.getvalue()
+
+
 def read_set(path: Path) -> Dataset:
     return load_dataset("auto", path)
 
@@ -202,6 +212,7 @@ READERS = {
     ),
     "npz": Kind("arrays.npz", npz, read_set, same_set(npz, "arrays.npz")),
     "zip": Kind("pixels.zip", zipped, read_set, same_set(zipped, "pixels.zip")),
+    "tar.gz": Kind("pixels.tar.gz", tarred, read_set, same_set(tarred, "pixels.tar.gz")),
     "csv": Kind("pixels.csv", pixel_csv, read_set, lambda got: shaped(got, (8, 8, 1))),
     "cifar": Kind("data_batch_1.bin", cifar, read_set, lambda got: shaped(got, (32, 32, 3))),
     "mat": Kind(

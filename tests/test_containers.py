@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 import struct
+import tarfile
 import zipfile
 from typing import Any
 
@@ -13,13 +14,14 @@ import scipy.io
 from conftest import idx_bytes, tiny_arrays
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mnistjax.data import mat
 from mnistjax.data.containers import CONTAINERS
 from mnistjax.data.idx import FILES
 from mnistjax.data.load import load_dataset
 from mnistjax.data.mat import read_mat
-from mnistjax.data.zipped import unpacked
+from mnistjax.data.packed import unpacked
 from mnistjax.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -385,24 +387,46 @@ def test_nothing_is_reserved_for_what_a_tag_says(tmp_path):
 # archives
 
 
-def zip_of(path, directory):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(directory.rglob("*")):
-            archive.write(file, f"outer/{file.relative_to(directory)}")
-        archive.writestr("__MACOSX/outer/._x.csv", "label,pixel0\n")
+def pack(path, directory):
+    """A zip or tar archive of `directory`, with what macOS adds."""
+    (directory / "._x.csv").write_text("label,pixel0\n")
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(directory.rglob("*")):
+                archive.write(file, f"./outer/{file.relative_to(directory)}")
+    else:
+        with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+            archive.add(directory, "./outer")
     return path
 
 
+@pytest.mark.parametrize("name", ["set.zip", "set.tar", "set.tar.gz", "set.tgz"])
 @pytest.mark.parametrize("make", [svhn, cifar10, npz])
 @pytest.mark.parametrize("whole", [False, True], ids=["file", "directory"])
-def test_a_zip_of_any_of_them(tmp_path, make, whole):
+def test_an_archive_of_any_of_them(tmp_path, make, whole, name):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     make(tmp_path / "in")
-    path = zip_of(tmp_path / "out" / "set.zip", tmp_path / "in")
+    path = pack(tmp_path / "out" / name, tmp_path / "in")
     data = load_dataset("auto", path.parent if whole else path)
     is_right(data, GREY if make is npz else COLOUR)
-    assert data.origin.endswith(", unpacked from set.zip")
+    assert data.origin.endswith(f", unpacked from {name}")
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz"])
+def test_photos_of_an_archive_are_read_once(tmp_path, monkeypatch, name):
+    for number in range(40):
+        path = tmp_path / "in" / f"class {number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9), (number, 0, 90)).save(path)
+    path = pack(tmp_path / name, tmp_path / "in")
+    first = load_dataset("auto", path)
+
+    def never(*args, **more):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("mnistjax.data.pictures.read_picture", never)
+    assert load_dataset("auto", path).sha256 == first.sha256
 
 
 def test_a_zip_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -421,6 +445,26 @@ def test_a_zip_that_leads_out_is_refused(tmp_path, name):
         archive.writestr("ok.txt", "x")
         archive.writestr(name, "x")
     with pytest.raises(DataError, match="leads out"), unpacked(tmp_path / "a.zip"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_tar_that_leads_out_is_refused(tmp_path, name, kind):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        entry = tarfile.TarInfo("ok" if kind != tarfile.REGTYPE else name)
+        entry.type, entry.linkname = kind, name
+        archive.addfile(entry)
+    with pytest.raises(DataError, match="leads out|outside|absolute"), unpacked(tmp_path / "a.tar"):
+        pass
+
+
+def test_a_tar_bomb_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+        entry = tarfile.TarInfo("train.csv")
+        entry.size = 2**27
+        archive.addfile(entry, io.BytesIO(bytes(2**27)))
+    with pytest.raises(DataError, match="too much to unpack"), unpacked(tmp_path / "a.tgz"):
         pass
 
 
@@ -458,7 +502,7 @@ def mat_7_3():
         ("x.npy", b"\x93NUMPY\x01\x00", "a single .npy"),
         ("a.csv", b"version https://git-lfs.github.com/spec/v1", "git-lfs pointer"),
         ("mnist.npz", b"<!DOCTYPE html><html>", "a web page"),
-        ("a.tar.gz", gzip.compress(bytes(257) + b"ustar\x00"), "tar archive.*unpack it"),
+        ("a.tar.xz", b"\xfd7zXZ\x00", "an .xz archive.*unpack it"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

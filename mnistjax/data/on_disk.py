@@ -20,11 +20,11 @@ from mnistjax.data.dataset import Dataset
 from mnistjax.data.folder_layout import holds_labels, holds_pictures
 from mnistjax.data.idx import CLASS_NAMES, MNIST_SHA256, load_idx
 from mnistjax.data.idx_names import find_idx
+from mnistjax.data.packed import is_packed, unpacked
 from mnistjax.data.picture_files import subdirectories
 from mnistjax.data.plain import head
 from mnistjax.data.tfds_prepared import INFO, load_prepared
 from mnistjax.data.unreadable import refusal, what_it_is
-from mnistjax.data.zipped import is_zip, unpacked
 from mnistjax.errors import DataError
 
 _TORCHVISION = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist", "KMNIST": "kmnist"}
@@ -54,15 +54,14 @@ def load_path(
 
 
 def _archive(name: str, path: Path) -> Path | None:
-    """The zip archive to read: `path`, or the only one in it where there is nothing else."""
+    """The archive to read: `path`, or the only one in it where there is nothing else."""
     if path.is_file():
-        start = head(path)
         known = find_set(path) if name != "folder" else None
-        return path if is_zip(start) and not known and not what_it_is(start) else None
-    zips = [file for file in plain_files(path) if is_zip(head(file, 4)) and not find_set(file)]
-    if len(zips) != 1 or holds_pictures(path):
+        return path if is_packed(path) and not known and not what_it_is(head(path)) else None
+    archives = [file for file in plain_files(path) if is_packed(file) and not find_set(file)]
+    if len(archives) != 1 or holds_pictures(path):
         return None
-    return None if find_set(path) or find_below(path) else zips[0]
+    return None if find_set(path) or find_below(path) else archives[0]
 
 
 def _load(

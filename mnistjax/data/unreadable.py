@@ -21,7 +21,6 @@ _KINDS = (
     (0, b"BZh", "a .bz2 archive", _UNPACK),
     (0, b"7z\xbc\xaf", "a .7z archive", _UNPACK),
     (0, b"Rar!", "a .rar archive", _UNPACK),
-    (257, b"ustar", "a tar archive", _UNPACK),
 )
 
 
