@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from mnistjax.data.picture import Photos, has_colour, read_picture, to_grey
 from mnistjax.errors import DataError
@@ -211,3 +211,27 @@ def test_heic_is_read_with_its_reader(tmp_path):
     ).register_heif_opener()
     Image.fromarray(SCENE).save(tmp_path / "x", "HEIF")
     assert close(read(tmp_path / "x"), SCENE)
+
+
+def swapped_profile():
+    """A profile in which red and green mean one another."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for at in range(132, 132 + 12 * struct.unpack(">I", profile[128:132])[0], 12):
+        other = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}
+        profile[at : at + 4] = other.get(bytes(profile[at : at + 4]), profile[at : at + 4])
+    return bytes(profile).replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff"])
+def test_colours_are_what_the_profile_means(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    Image.new("RGB", (16, 16), (250, 10, 10)).save(path, icc_profile=swapped_profile())
+    assert close(read(path)[8, 8], np.array((10, 250, 10)))
+
+
+def test_an_srgb_profile_changes_no_pixel_and_a_broken_one_none(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"broken", swapped_profile()[:300]):
+        Image.fromarray(pixels).save(tmp_path / "x.png", icc_profile=profile)
+        assert (read(tmp_path / "x.png") == pixels).all()

@@ -1,11 +1,12 @@
 """One image file as a person sees it: upright, in its colours, on white where it is transparent."""
 
+import io
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from mnistjax.data.picture_files import HEIC, kind_of
 from mnistjax.errors import DataError
@@ -38,9 +39,10 @@ class Photos(NamedTuple):
 def read_picture(path: Path, *, size: int, fit: Fit = "crop") -> UInt8[np.ndarray, "size size 3"]:
     """The picture in `path` as RGB; raise `DataError` if it is none or is damaged.
 
-    EXIF's orientation is followed, transparency lies on white, of 16 bits the upper 8 are taken
-    unless all values fit into the lower 8. Shrunk by Lanczos, enlarged by Pillow's bicubic. A PNG
-    must have its checksums right. JPEG has none: a changed byte may be a changed picture.
+    EXIF's orientation and the colour profile are followed, transparency lies on white, of 16 bits
+    the upper 8 are taken unless all values fit into the lower 8. Shrunk by Lanczos, enlarged by
+    Pillow's bicubic. A PNG must have its checksums right. JPEG has none: a changed byte may be a
+    changed picture.
     """
     try:
         with path.open("rb") as file:
@@ -67,7 +69,7 @@ def fit_picture(
     >>> fit_picture(Image.new("L", (20, 10), 9), size=4).shape
     (4, 4, 3)
     """
-    upright = _eight_bits(ImageOps.exif_transpose(image))
+    upright = _in_srgb(_eight_bits(ImageOps.exif_transpose(image)))
     return np.asarray(_fitted(_on_white(upright), size, fit))
 
 
@@ -134,7 +136,7 @@ def _decoded(file: IO[bytes], kind: str, size: int) -> Image.Image:
             with _open(file, kind) as low:  # the upper halves are 0: all is in the lower ones
                 low.tile = [low.tile[0]._replace(args=raw.replace("16B", "16L"))]
                 return ImageOps.exif_transpose(low)
-        return _eight_bits(ImageOps.exif_transpose(image))
+        return _in_srgb(_eight_bits(ImageOps.exif_transpose(image)))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -146,6 +148,23 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = values * 255 if image.mode == "F" and top <= 1 else values
     values = values / 256 if top > 255 else values
     return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The colours that its ICC profile means, as browsers show them; of a broken one, as they are."""
+    profile = image.info.get("icc_profile")
+    modes = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB"}
+    if not profile or image.mode not in modes:
+        return image
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(given):  # only roundings would change
+            return image
+        srgb = ImageCms.createProfile("sRGB")
+        made = ImageCms.profileToProfile(image, given, srgb, outputMode=modes[image.mode])
+        return image if made is None else made
+    except (ImageCms.PyCMSError, OSError):
+        return image
 
 
 def _on_white(image: Image.Image) -> Image.Image:
