@@ -38,6 +38,11 @@ def start(program: str, run: Path) -> subprocess.Popen[str]:
     )
 
 
+def _python_itself(returncode: int, err: str) -> bool:
+    """Whether Python was interrupted before it had run a line of ours: nobody can answer then."""
+    return returncode == 1 and "KeyboardInterrupt" in err and str(ROOT) not in err
+
+
 def result(run: Path) -> str:
     return json.loads((run / "summary.json").read_text())["params_sha256"]
 
@@ -61,7 +66,7 @@ def main(program: str, interrupts: int, seed: int) -> None:
                 runs += 1
                 continue
             began = (run / "config.json").is_file()
-            if process.returncode == -signal.SIGINT:  # before Python had run a line of ours
+            if process.returncode == -signal.SIGINT or _python_itself(process.returncode, err):
                 seen["before the program"] += 1
                 assert not began
                 continue

@@ -151,7 +151,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """The colours that its ICC profile means, as browsers show them; of a broken one, as they are."""
+    """The colours that its ICC profile means; without a good one, as they are."""
     profile = image.info.get("icc_profile")
     modes = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB"}
     if not profile or image.mode not in modes:

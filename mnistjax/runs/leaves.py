@@ -40,8 +40,15 @@ def is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def outline(state: TrainState) -> TrainState:
+    """`state` with shapes for arrays, to restore one like it beside nothing: a key stays one."""
+    return jax.tree.map(lambda leaf: leaf if is_key(leaf) else shape_of(leaf), state)
+
+
 def shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
     """What `plain` makes of `leaf`, of which only the shape is looked at: it may be donated."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
     leaf = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
     shape = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     if is_key(leaf):

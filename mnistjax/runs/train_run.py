@@ -16,6 +16,7 @@ from mnistjax.runs.best import best_epoch
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.claim import claim_directory, refuse_lost_checkpoints
 from mnistjax.runs.diverged import explained
+from mnistjax.runs.leaves import outline
 from mnistjax.runs.log import MetricsLog
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.pace import Pace
@@ -97,7 +98,7 @@ def train_run(
             what = f"step {checkpoints.steps[-1]} is saved"
             raise Stopped(stop.number, what, fix=f"{options.again} goes on")
         best = best_epoch(log.epochs, plan.chooses)
-        like = plan.begin(plan.stage_that_made(best["step"]))
+        like = outline(plan.begin(plan.stage_that_made(best["step"])))
         chosen = checkpoints.restore(best["step"], like=like).state
     chosen = replicate((evaluated_params(chosen), chosen.model_state), mesh)
     return Trained(*chosen, eval_step, log.epochs, best, seconds)
@@ -162,6 +163,7 @@ def _through_stages(
             seed=plan.seed,
             so_far=so_far,
             should_stop=pace,
+            donate=True,  # every state that counts is saved before the next step
         )
         state, so_far = recorder.follow(events, state), SoFar()
         if recorder.finished or pace.signals.requested:

@@ -14,7 +14,7 @@ from mnistjax.data.prefetch import batches_from
 from mnistjax.data.source import Source
 from mnistjax.training.check import check_split
 from mnistjax.training.ema import evaluated_params
-from mnistjax.training.evaluate import ROWS, EvalStep, score_batches, scored
+from mnistjax.training.evaluate import EvalStep, score_batches, scored, usual_rows
 from mnistjax.training.finite import check_finite, fetch
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState, own
@@ -86,12 +86,15 @@ def fit(  # noqa: PLR0913
     seed: int,
     so_far: tuple[Metrics, float] = (Metrics.zero(), 0.0),
     should_stop: Callable[[], bool | str] = lambda: False,
+    donate: bool = False,
 ) -> Iterator[Event]:
     """Train from `state` to the end of epoch `epochs`, yielding an event for each step and epoch.
 
     `state` and those of events stay the caller's: they are copied, once an epoch, before the steps
-    that donate them. So an interruption, or an error, loses no more than the epoch in hand.
-    Validation is of `evaluated_params`.
+    that donate them. So an interruption, or an error, loses no more than the epoch in hand. With
+    `donate` nothing is copied, and there is one state in memory instead of two: `state` is gone
+    with the first step, that of an event when the next is asked for. Validation is of
+    `evaluated_params`.
 
     Where it starts follows from `state.step` alone, and the order of examples from (seed, epoch):
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
@@ -112,7 +115,7 @@ def fit(  # noqa: PLR0913
         as_split(train),
         None if validation is None else as_split(validation),
         should_stop,
-        Rhythm(epochs, batch_size, seed),
+        Rhythm(epochs, batch_size, seed, donate),
     )
     while True:
         with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
@@ -123,11 +126,12 @@ def fit(  # noqa: PLR0913
 
 
 class Rhythm(NamedTuple):
-    """How many epochs, in batches of what size, in whose order."""
+    """How many epochs, in batches of what size, in whose order; whether states are given up."""
 
     epochs: int
     batch_size: int
     seed: int
+    donate: bool
 
 
 def _fit(
@@ -139,12 +143,13 @@ def _fit(
     should_stop: Callable[[], bool | str],
     rhythm: Rhythm,
 ) -> Iterator[Event]:
-    state, (epochs, batch_size, seed) = at.state, rhythm
+    state, (epochs, batch_size, seed, donate) = at.state, rhythm
     padded = not jax.tree.leaves(state.model_state)
     score = partial(scored, eval_step, evaluated_params(state), state.model_state)
     check_split(train, "train", score=score, batch_size=batch_size)
     if validation is not None:
-        check_split(validation, "validation", score=score, batch_size=ROWS)
+        rows = usual_rows(validation.images)
+        check_split(validation, "validation", score=score, batch_size=rows)
     batches_of = batches_from(train)
     steps = steps_per_epoch(len(train.labels), batch_size)
     begun, done = divmod(at.step, steps)
@@ -153,7 +158,8 @@ def _fit(
     for epoch in range(begun, epochs):
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
         with closing(batches_of(order, first=done, padded=padded)) as batches:
-            yield from _through(batches, at, train_step, epoch, should_stop)
+            keep = own if not donate else lambda state: state
+            yield from _through(batches, at, train_step, epoch, should_stop, keep)
         whole = at.step == (epoch + 1) * steps
         scores = _validate(eval_step, at.state, validation, should_stop) if whole else None
         if scores is None:
@@ -184,9 +190,10 @@ def _through(
     train_step: TrainStep,
     epoch: int,
     should_stop: Callable[[], bool | str],
+    keep: Callable[[TrainState], TrainState],
 ) -> Iterator[Event]:
     """Train on `batches`, or to a stop; `at` is then after the last step, and its state finite."""
-    at.state, late, started = own(at.state), None, time.perf_counter() - at.seconds
+    at.state, late, started = keep(at.state), None, time.perf_counter() - at.seconds
     for batch in batches:
         at.state, metrics = train_step(at.state, batch)
         if late is not None:
@@ -198,7 +205,7 @@ def _through(
             late, at.seconds = None, time.perf_counter() - started
             check_finite(at.state, f"state after step {at.step}")
             yield Midway(at.step, epoch + 1, at.train, at.seconds, at.state)
-            at.state, started = own(at.state), time.perf_counter() - at.seconds
+            at.state, started = keep(at.state), time.perf_counter() - at.seconds
         elif wish:
             break
     if late is not None:
