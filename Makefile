@@ -40,7 +40,7 @@ format: $(VENV)/.installed-test
 
 # Versions of the results in benchmarks/results/; TensorFlow's holds Keras and JAX for it.
 bench-peers:
-	$(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install -q torch==2.13.0 numpy
+	$(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install -q torch==2.13.0 numpy pillow
 	$(PYTHON) -m venv .venv-tensorflow && \
 	  .venv-tensorflow/bin/pip install -q tensorflow-cpu==2.21.0 keras==3.15.1 jax
 

@@ -21,6 +21,7 @@ JOBS = {
     "finetune": Job("fine-tuning VGG16's head, the whole job"),
     "time_to_accuracy": Job("time to 98, 99 and 99.5 % on MNIST"),
     "input": Job("the data path alone", True),
+    "photos": Job("a folder of photos to batches"),
     "startup": Job("import, --help, and the first training step", True),
     "scaling": Job("the step by batch size, and over several devices"),
     "ops": Job("single operations against XLA's default"),
