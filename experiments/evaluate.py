@@ -14,7 +14,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
-from experiments.config import NAMES, check_path
+from experiments.config import NAMES, RunConfig, check_path
 from mnistjax import cli
 from mnistjax.data.load import DATASETS, TFDS, dataset_name
 from mnistjax.errors import UsageError
@@ -29,12 +29,7 @@ PARTS = ("test", "validation", "train", "all")
 class EvaluateConfig(cli.Config):
     """Score a finished run on a data set, and write a report of it."""
 
-    flag_of = {
-        "directory": "--output",
-        "name": "--dataset",
-        "verify=False": "--allow-unverified-data",
-        "model": "it to mj.load in Python,",
-    }
+    flag_of = RunConfig.flag_of | {"model": "it to mj.load in Python,"}
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """A run directory, or a model.safetensors."""
@@ -82,23 +77,22 @@ class EvaluateConfig(cli.Config):
 
 
 def main(config: EvaluateConfig) -> int:
-    """Score, write the report, and return 0."""
+    """Score and write the report; the exit code is 0."""
     choose_platform(config.platform)
     from mnistjax.inference.evaluate_run import evaluate_run
     from mnistjax.inference.own_data import Wanted
 
-    verify, skip = not config.allow_unverified_data, config.skip_unreadable
-    own = config.dataset == "auto" and config.data_dir is None
+    asked = config.dataset != "auto" or config.data_dir is not None
     with config.directory() as directory:
-        told = evaluate_run(
+        said = evaluate_run(
             config.run,
             directory,
-            wanted=None if own else Wanted(config.dataset, config.data_dir, verify, skip),
+            wanted=Wanted.by(vars(config)) if asked else None,
             part=cast(Any, config.part),
             temperature=config.temperature,
             calibrate=config.calibrate,
         )
-    print(told)
+    print(said)
     return 0
 
 

@@ -21,7 +21,7 @@ class Wanted(NamedTuple):
 
     @classmethod
     def by(cls, settings: Mapping[str, Any]) -> "Wanted | None":
-        """What a run of `settings` was trained on; None if they do not say."""
+        """What `settings`, of a run or of flags, say of its data; None if they do not."""
         if "dataset" not in settings:
             return None
         place = settings.get("data_dir")
