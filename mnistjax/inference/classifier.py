@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from mnistjax.errors import StorageError
+from mnistjax.inference.calibration import check_temperature
 from mnistjax.inference.forward import Forward, make_forward, make_forward_of
 from mnistjax.inference.images import Image, ImageForm, as_batch
 from mnistjax.report.scores import probabilities
@@ -71,7 +72,13 @@ class Classifier:
         name, shape = self.about["network"]["network"], "x".join(map(str, self.form.shape))
         return f"Classifier({name}, {shape}, {len(self.class_names)} classes)"
 
-    def predict(self, images: Image | Sequence[Image], *, segment: bool = False) -> Answers:
+    def predict(
+        self,
+        images: Image | Sequence[Image],
+        *,
+        segment: bool = False,
+        temperature: float = 1.0,
+    ) -> Answers:
         """Classes and probabilities of one image or several, of any size.
 
         An image is the path of a file, a `PIL.Image`, or an array [h, w] or [h, w, 1, 3 or 4] of
@@ -79,11 +86,13 @@ class Classifier:
         in training. Where training saw light characters on black, as MNIST's, a file or a picture
         of another size is brought to that form (`inference.drawn`); an array of the training
         images' shape is taken as it is. With `segment` a picture of several characters gives an
-        answer for each, from left to right. Raises `DataError` for what is no image, and without
-        `segment` for several characters.
+        answer for each, from left to right. `temperature` as `evaluate` fits it: above 1 makes
+        probabilities less sure, and changes no answer. Raises `DataError` for what is no image,
+        and without `segment` for several characters; `UsageError` for `segment` with photos.
         """
-        seen = self.see(images, segment=segment)
-        return Answers(probabilities(self.logits(seen)), self.class_names)
+        check_temperature(temperature)
+        logits = self.logits(self.see(images, segment=segment))
+        return self.answers(logits, temperature=temperature)
 
     def see(
         self, images: Image | Sequence[Image], *, segment: bool = False
@@ -98,6 +107,13 @@ class Classifier:
         """
         return self.forward(seen)
 
+    def answers(
+        self, logits: Float32[np.ndarray, "n classes"], *, temperature: float = 1.0
+    ) -> Answers:
+        """Probabilities of the classes: the softmax of `logits / temperature`."""
+        shares = probabilities(logits / np.float32(check_temperature(temperature)))
+        return Answers(shares, self.class_names)
+
 
 def load(run: Run | Path | str, *, model: Model | None = None) -> Classifier:
     """The classifier that a run left: from its directory, or its model.safetensors alone.
@@ -108,11 +124,11 @@ def load(run: Run | Path | str, *, model: Model | None = None) -> Classifier:
 
     >>> load("nowhere")
     Traceback (most recent call last):
-    mnistjax.errors.StorageError: nowhere: no such run or file. Fix: pass the `directory` of a run, or its model.safetensors
+    mnistjax.errors.StorageError: nowhere: no such run or file. Fix: pass the directory of a run, or its model.safetensors
     """  # noqa: E501
     path = Path(os.fspath(run.directory if isinstance(run, Run) else run)).expanduser()
     if not path.exists():
-        fix = "pass the `directory` of a run, or its model.safetensors"
+        fix = "pass the directory of a run, or its model.safetensors"
         raise StorageError(str(path), "no such run or file", fix=fix)
     if path.is_dir():
         path = path / ARCHIVE

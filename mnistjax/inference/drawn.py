@@ -38,9 +38,31 @@ def drawing(grey: UInt8[np.ndarray, "height width"], *, size: int, side: int) ->
 
     Raises `DataError` if nothing is drawn there.
     """
+    grey = unpadded(grey)
     ink = ink_of(grey)
     characters = separate(ink)
     return Drawing(grey, ink, characters, [in_form(one, size, side) for one in characters])
+
+
+def unpadded(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height2 width2"]:
+    """Without the even bands that filled a photo up to a square: their edges look like ink.
+
+    A band is told from the ground of a drawing by where it ends: there most of a photo differs.
+
+    >>> unpadded(np.pad(np.arange(60, dtype=np.uint8).reshape(6, 10), ((2, 2), (0, 0)))).shape
+    (6, 10)
+    """
+    top, bottom = _band(grey), _band(grey[::-1])
+    left, right = _band(grey.T), _band(grey.T[::-1])
+    height, width = grey.shape
+    return grey[top : height - bottom, left : width - right]
+
+
+def _band(lines: UInt8[np.ndarray, "lines pixels"]) -> int:
+    """How many of the first lines are nothing but one level, where most of the next is not."""
+    same = (lines == lines[0, 0]).mean(axis=1)
+    end = int(np.argmax(same < 1))
+    return end if same[end] < 0.5 else 0
 
 
 def ink_of(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:

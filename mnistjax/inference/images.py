@@ -9,7 +9,7 @@ import PIL.Image
 from jaxtyping import Shaped, UInt8
 
 from mnistjax.data.picture import Fit, fit_picture, read_picture, to_grey
-from mnistjax.errors import DataError
+from mnistjax.errors import DataError, UsageError
 from mnistjax.inference.drawn import Drawing, drawing
 
 Image = Path | str | PIL.Image.Image | Shaped[np.ndarray, "..."]
@@ -44,6 +44,9 @@ def as_batch(
     >>> as_batch(np.zeros((5, 28, 28), np.uint8), form).shape
     (5, 28, 28, 1)
     """
+    if segment and form.ink_side is None:
+        why = "is for networks that saw characters on black, and this one sees whole pictures"
+        raise UsageError("`segment=True`", why, fix="drop `segment=True`")
     each = [one for image in _listed(images) for one in _one_by_one(image)]
     if not each:
         raise DataError("`images`", "there are none", fix="pass at least one")

@@ -35,22 +35,59 @@ def write_report(  # noqa: PLR0913
     [height, width, in, out] if it is to be shown, `more` figures by their titles. Names are
     escaped; the page loads nothing from anywhere.
     """
+    drawn = {"learning_curves": figures.learning_curves(epochs, best=summary["best_epoch"])}
+    drawn |= score_figures(test, logits, class_names)
+    if filters is not None:
+        drawn["filters"] = figures.filters_figure(filters)
+    titles = {re.sub(r"\W+", "_", title.lower()): title for title in more or {}}
+    drawn |= {name: (more or {})[title] for name, title in titles.items()}
+    return write_page(
+        directory,
+        "template.html.j2",
+        drawn,
+        summary=summary,
+        layers=layers,
+        frozen=not all(row.trains for row in layers),
+        flops=total_flops(layers),
+        titles=titles,
+        **scores(test, logits, class_names),
+    )
+
+
+def score_figures(
+    test: Split, logits: np.ndarray, class_names: tuple[str, ...]
+) -> dict[str, Figure]:
+    """The figures of `scores.html.j2`."""
     worst = most_wrong(logits, test.labels)
-    drawn = {
-        "learning_curves": figures.learning_curves(epochs, best=summary["best_epoch"]),
+    return {
         "confusion": figures.confusion_figure(confusion(logits, test.labels), class_names),
         "most_wrong": figures.most_wrong_figure(
             test.images[worst], test.labels[worst], logits[worst], class_names
         ),
     }
-    if filters is not None:
-        drawn["filters"] = figures.filters_figure(filters)
-    titles = {re.sub(r"\W+", "_", title.lower()): title for title in more or {}}
-    drawn |= {name: (more or {})[title] for name, title in titles.items()}
+
+
+def scores(test: Split, logits: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The values of `scores.html.j2`."""
+    return {
+        "wrong": int((logits.argmax(axis=1) != test.labels).sum()),
+        "classes": by_class(logits, test.labels, class_names),
+        "replaced": drawable(class_names).replaced,
+    }
+
+
+def write_page(
+    directory: Path,
+    template: str,
+    drawn: dict[str, Figure],
+    *,
+    summary: dict[str, Any],
+    **values: Any,
+) -> Path:
+    """`directory/report.html` from a template of this room, and `figures/<name>.png` of `drawn`."""
     (directory / "figures").mkdir(exist_ok=True)
     for name, figure in drawn.items():
         figures.save_png(figure, directory / "figures" / f"{name}.png")
-
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -58,17 +95,11 @@ def write_report(  # noqa: PLR0913
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("template.html.j2").render(
+    page = environment.get_template(template).render(
         summary=summary,
-        wrong=int((logits.argmax(axis=1) != test.labels).sum()),
-        layers=layers,
-        frozen=not all(row.trains for row in layers),
-        classes=by_class(logits, test.labels, class_names),
-        replaced=drawable(class_names).replaced,
-        flops=total_flops(layers),
         figure={n: Markup(figures.to_svg(f, salt=n)) for n, f in drawn.items()},
-        titles=titles,
         details=_flat(summary),
+        **values,
     )
     write_whole(directory / "report.html", page)
     return directory / "report.html"

@@ -71,7 +71,7 @@ def write_archive(
     import safetensors.numpy
 
     arrays = {
-        f"{name}/{key}": np.ascontiguousarray(_numbers(leaf))
+        f"{name}/{key}": np.asarray(_numbers(leaf), order="C")
         for name, tree in (("params", params), ("model_state", model_state))
         for key, leaf in zip(paths(tree), jax.tree.leaves(tree), strict=True)
     }

@@ -13,15 +13,20 @@ from mnistjax.errors import StorageError
 CONFIG = "config.json"
 
 
-def check_directory(directory: Path, *, resume: bool) -> None:
-    """Raise `StorageError` unless a run may begin in `directory`, or with `resume` go on there."""
+def check_directory(directory: Path, *, resume: bool | None) -> None:
+    """Raise `StorageError` unless a run may begin in `directory`, or with `resume` go on there.
+
+    None for what is no run, and so never goes on.
+    """
     what, has_run = f"`directory` {directory}", (directory / CONFIG).is_file()
     if resume and not has_run:
         fix = "pass the `directory` of an earlier run, or drop `resume=True`"
         raise StorageError(what, "there is no run to resume", fix=fix)
     if not resume and directory.is_dir() and any(map(_counts, directory.iterdir())):
         fix = (
-            "add `resume=True` to go on with it" if has_run else "pass an empty or new `directory`"
+            "add `resume=True` to go on with it"
+            if has_run and resume is not None
+            else "pass an empty or new `directory`"
         )
         raise StorageError(what, "is not empty", fix=fix)
     parent = next(path for path in (directory, *directory.absolute().parents) if path.exists())
