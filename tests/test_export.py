@@ -124,7 +124,7 @@ def test_onnxruntime_answers_as_jax(run):
     path, images, want = run
     network = onnxruntime.InferenceSession(mj.export(path, "onnx").path)
     for count in (1, 100):
-        (got,) = network.run(["probabilities"], {"images": images[:count]})
+        got = np.asarray(network.run(["probabilities"], {"images": images[:count]})[0])
         np.testing.assert_allclose(got, want[:count], rtol=0, atol=1e-5)
     assert want.std(axis=0).max() > 0.02  # images make a difference
     (taken,), (given,) = network.get_inputs(), network.get_outputs()
@@ -266,7 +266,7 @@ def test_bfloat16_is_exported_in_float32_and_said(tmp_path):
     exported = mj.export(run, "onnx")
     assert "the run computed in bfloat16, this file computes in float32" in str(exported)
     images = images_for(run, 8)
-    (got,) = onnxruntime.InferenceSession(exported.path).run(None, {"images": images})
+    got = np.asarray(onnxruntime.InferenceSession(exported.path).run(None, {"images": images})[0])
     want = mj.load(run).predict(images).probabilities
     assert 1e-5 < np.abs(got - want).max() < 0.1
 

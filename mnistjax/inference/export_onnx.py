@@ -1,7 +1,6 @@
 """The CNN and the fine-tuned VGG16 as ONNX, of plain convolutions, so that anything reads it."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from mnistjax.models.vgg16 import convolutions, map_shape
 from mnistjax.runs.archive import Archive
 from mnistjax.weights.preprocess import BGR_MEANS, RGB_DEVIATIONS, RGB_MEANS
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
 
 
 def to_onnx(archive: Archive, about: dict[str, Any]) -> bytes:
@@ -32,7 +31,9 @@ def to_onnx(archive: Archive, about: dict[str, Any]) -> bytes:
         what = f"`format` onnx of a network of its own, {described['network']}"
         fix = "in Python, mj.export(run, 'stablehlo', model=...) with what it was trained from"
         raise UsageError(what, "only this library's CNN and VGG16 are written as ONNX", fix=fix)
-    arrays = {n.removeprefix("params/"): np.float32(of) for n, of in archive.arrays.items()}
+    arrays = {
+        n.removeprefix("params/"): np.asarray(of, np.float32) for n, of in archive.arrays.items()
+    }
     chain = Chain("images").then("Cast", {"to": onnx.TensorProto.FLOAT})
     write(chain.then("Transpose", {"perm": [0, 3, 1, 2]}), described, arrays, shape)
     chain.then("Softmax", {"axis": 1})
@@ -52,7 +53,7 @@ def to_onnx(archive: Archive, about: dict[str, Any]) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def _cnn(chain: Chain, described: Mapping[str, Any], arrays: Arrays, shape: list[int]) -> None:
+def _cnn(chain: Chain, described: dict[str, Any], arrays: Arrays, shape: list[int]) -> None:
     chain.then("Div", whole=np.float32(255))
     pool = {"max": "MaxPool", "avg": "AveragePool"}[described["pool"]]
     for layer in ("conv1", "conv2"):
@@ -67,9 +68,7 @@ def _cnn(chain: Chain, described: Mapping[str, Any], arrays: Arrays, shape: list
     _dense(chain, arrays | {"dense1/kernel": _channels_first(*dense)})
 
 
-def _finetuned(
-    chain: Chain, described: Mapping[str, Any], arrays: Arrays, shape: list[int]
-) -> None:
+def _finetuned(chain: Chain, described: dict[str, Any], arrays: Arrays, shape: list[int]) -> None:
     size, frozen = described["frozen"]["image_size"], described["frozen"]
     _vgg_input(chain, shape, size, frozen["pixels"])
     blocks = [*frozen["blocks"], *described["blocks"]]
@@ -119,10 +118,11 @@ def _convolution(chain: Chain, layer: str, arrays: Arrays, *, padding: int) -> N
     chain.then("Relu")
 
 
-def _dense(chain: Chain, arrays: Mapping[str, np.ndarray]) -> None:
+def _dense(chain: Chain, arrays: Arrays) -> None:
     for layer in ("dense1", "dense2"):
         names = f"{layer}/kernel", f"{layer}/bias"
-        chain.then("Gemm", **{name: arrays[name] for name in names})
+        both: dict[str, Any] = {name: arrays[name] for name in names}
+        chain.then("Gemm", **both)
         if layer == "dense1":
             chain.then("Relu")
 

@@ -61,7 +61,12 @@ def whole_network(archive: Archive, model: Model | None) -> tuple[Any, Logits]:
     if model is not None:
         apply_fn, params, state = as_functions(model)
         arrays = archive.filled_in(params), archive.filled_in(state, "model_state")
-        return arrays, lambda of, images: widen(call(apply_fn, *of, to_unit(images), None)[0])
+
+        def logits(of: Any, images: Array) -> Array:
+            params, state = of
+            return widen(call(apply_fn, params, state, to_unit(images), None)[0])
+
+        return arrays, logits
     if frozen := described.get("frozen"):
         # As plain blocks: transformed kernels (`frozen.forward`) are a CPU's only, five times as
         # large, and the chunks they go with need the number of images.
