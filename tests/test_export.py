@@ -21,6 +21,7 @@ from experiments.export import ExportConfig, main
 from mnistjax import cli
 from mnistjax.errors import MnistjaxError, UsageError
 from mnistjax.files import versions
+from mnistjax.frozen.forward import make_frozen
 from mnistjax.inference import export_formats
 from mnistjax.inference.export_stablehlo import whole_network
 from mnistjax.models.described import describe
@@ -308,6 +309,12 @@ def test_a_network_of_ones_own_is_exported_by_jax_only(tmp_path):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
     copy = mj.export(run, "safetensors", tmp_path / "copy.safetensors")
     assert copy.path.read_bytes() == (run / ARCHIVE).read_bytes()
+
+
+def test_where_nothing_is_frozen_features_are_the_pixels():
+    constant, apply_fn = make_frozen({}, blocks=[], image_size=32)
+    x = jax.numpy.ones((2, 32, 32, 3))
+    np.testing.assert_array_equal(apply_fn(constant, x), x)
 
 
 def test_wrong_flags_do_not_wait_for_jax():

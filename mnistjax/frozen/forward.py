@@ -79,8 +79,7 @@ def make_frozen(
             return images
 
         images = images.astype(between)
-        cut = on_cpu and chunks  # none where nothing is frozen
-        maps = _in_chunks(forward, images, max(chunks)) if cut else forward(images)
+        maps = _in_chunks(forward, images, max(chunks)) if on_cpu and chunks else forward(images)
         return maps.astype(jnp.float32)
 
     return constant, apply_fn
