@@ -13,6 +13,8 @@ from .frozen.forward import make_frozen as make_frozen
 from .inference.classifier import Answers as Answers
 from .inference.classifier import Classifier as Classifier
 from .inference.classifier import load as load
+from .inference.export import Exported as Exported
+from .inference.export import export as export
 from .models.cnn import CNN as CNN
 from .models.functional import functional as functional
 from .models.functional import functional_with_state as functional_with_state

@@ -79,7 +79,7 @@ def make_frozen(
             return images
 
         images = images.astype(between)
-        maps = _in_chunks(forward, images, max(chunks)) if on_cpu else forward(images)
+        maps = _in_chunks(forward, images, max(chunks)) if on_cpu and chunks else forward(images)
         return maps.astype(jnp.float32)
 
     return constant, apply_fn

@@ -126,6 +126,17 @@ def load(run: Run | Path | str, *, model: Model | None = None) -> Classifier:
     Traceback (most recent call last):
     mnistjax.errors.StorageError: nowhere: no such run or file. Fix: pass the directory of a run, or its model.safetensors
     """  # noqa: E501
+    archive = read_archive(archive_path(run))
+    if model is None:
+        return Classifier(make_forward(archive), archive)
+    apply_fn, params, model_state = as_functions(model)
+    trained = archive.filled_in(params)
+    state = archive.filled_in(model_state, "model_state")
+    return Classifier(make_forward_of(apply_fn, trained, state), archive)
+
+
+def archive_path(run: Run | Path | str) -> Path:
+    """Where the model.safetensors of `run` is; raise `StorageError` if it has none."""
     path = Path(os.fspath(run.directory if isinstance(run, Run) else run)).expanduser()
     if not path.exists():
         fix = "pass the directory of a run, or its model.safetensors"
@@ -135,10 +146,4 @@ def load(run: Run | Path | str, *, model: Model | None = None) -> Classifier:
     if not path.exists():
         why = "holds no model.safetensors: its run has not ended, or is of an older version"
         raise StorageError(str(path.parent), why, fix="let it end with `resume=True`")
-    archive = read_archive(path)
-    if model is None:
-        return Classifier(make_forward(archive), archive)
-    apply_fn, params, model_state = as_functions(model)
-    trained = archive.filled_in(params)
-    state = archive.filled_in(model_state, "model_state")
-    return Classifier(make_forward_of(apply_fn, trained, state), archive)
+    return path
