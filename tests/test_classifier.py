@@ -38,9 +38,11 @@ def test_batches_of_any_length_give_the_same_bits_and_compile_twice(make):
     classifier, whole = mj.load(make().directory), make().logits
     compiled: list[str] = []
     jax.clear_caches()
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, *_, **__: compiled.append(name)
-    )
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         for count in (1, 2, 3, 5, 8, 63, 64, 65, 100, 200, 359):
             assert np.array_equal(classifier.logits(TEST.images[:count]), whole[:count]), count

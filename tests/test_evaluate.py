@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -17,7 +18,7 @@ from mnistjax.inference.calibration import (
     negative_log_likelihood,
     reliability,
 )
-from mnistjax.inference.evaluation import held_out, score
+from mnistjax.inference.evaluation import check_classes, held_out, score, seen_by
 from mnistjax.report.reliability import reliability_figure
 from mnistjax.report.scores import probabilities
 
@@ -123,10 +124,6 @@ def test_classes_in_another_order_are_the_same_by_name(run, tmp_path):
         y_test=labels,
     )
     data = mj.load_dataset("auto", tmp_path / "d.npz")
-    from dataclasses import replace
-
-    from mnistjax.inference.evaluation import check_classes, seen_by
-
     classifier, turned = mj.load(run.directory), replace(data, class_names=tuple(names))
     check_classes(classifier, turned)
     split, _ = seen_by(classifier, turned, turned.test)

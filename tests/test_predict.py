@@ -20,7 +20,7 @@ from mnistjax.models.functional import functional
 from mnistjax.runs.archive import ARCHIVE, write_archive
 
 
-def make_run(place, *, channels=1, ink_side=20, names=tuple("0123456789")):
+def make_run(place, *, channels=1, ink_side: int | None = 20, names=tuple("0123456789")):
     """A network that never trained: what is asked here is not whether it is right."""
     shape = (28, 28, channels)
     model = mj.CNN(image_shape=shape, num_classes=len(names), rngs=nnx.Rngs(0))

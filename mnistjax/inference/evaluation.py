@@ -32,8 +32,8 @@ def score(classifier: Classifier, split: Split) -> Evaluation:
     Raises `DataError` for labels that are no classes of it (`check_split`).
     """
     logits = np.concatenate([classifier.logits(part) for part in parts(split.images)])
-    step = make_eval_step(apply_fn=lambda _, logits: logits, preprocess=lambda logits: logits)
-    return Evaluation(*evaluate(step, {}, Split(logits, split.labels)))
+    step = make_eval_step(apply_fn=lambda _, logits: logits[:, 0, 0], preprocess=lambda x: x)
+    return Evaluation(*evaluate(step, {}, Split(logits[:, None, None], split.labels)))
 
 
 def check_classes(classifier: Classifier, data: Dataset) -> None:
