@@ -22,6 +22,7 @@ JOBS = {
     "time_to_accuracy": Job("time to 98, 99 and 99.5 % on MNIST"),
     "input": Job("the data path alone", True),
     "startup": Job("import, --help, and the first training step", True),
+    "serve": Job("a server on loopback, 50 clients"),
     "scaling": Job("the step by batch size, and over several devices"),
     "ops": Job("single operations against XLA's default"),
     "tune": Job("every lowering of every convolution"),

@@ -7,15 +7,34 @@ from flax import nnx
 from PIL import Image, ImageDraw
 
 from mnistjax.data.digits import load_digits
+from mnistjax.inference.drawn import in_form
+from mnistjax.inference.serve.inside import make_inside
 from mnistjax.models.cnn import CNN
 from mnistjax.models.described import describe
 from mnistjax.models.functional import functional
 from mnistjax.models.head import FineTuned
-from mnistjax.runs.archive import ARCHIVE, write_archive
+from mnistjax.runs.archive import ARCHIVE, read_archive, write_archive
 from mnistjax.weights.source import load_weights
 
-SEVEN = [[(80, 70), (200, 70), (130, 220)]]
-ONE = [[(140, 60), (140, 220)]]
+ONE, SEVEN = [[(140, 55), (140, 225)]], [[(80, 70), (200, 70), (130, 220)]]
+STROKES = {
+    "0": [[(140, 55), (90, 90), (80, 150), (100, 210), (145, 225), (190, 200), (200, 140),
+           (185, 80), (140, 55)]],
+    "1": ONE,
+    "2": [[(90, 90), (120, 58), (165, 58), (185, 90), (170, 130), (85, 220), (200, 220)]],
+    "3": [[(90, 70), (140, 52), (185, 80), (180, 115), (130, 136), (185, 158), (190, 200),
+           (140, 228), (88, 208)]],
+    "4": [[(105, 55), (85, 150), (200, 150)], [(170, 60), (165, 228)]],
+    "5": [[(190, 60), (105, 60), (98, 130), (150, 120), (190, 150), (185, 205), (140, 228),
+           (90, 212)]],
+    "6": [[(175, 60), (120, 110), (95, 170), (110, 220), (160, 225), (185, 190), (165, 150),
+           (110, 160)]],
+    "7": SEVEN,
+    "8": [[(140, 55), (100, 80), (115, 120), (165, 155), (180, 195), (140, 228), (98, 195),
+           (115, 155), (165, 120), (180, 80), (140, 55)]],
+    "9": [[(185, 100), (150, 60), (105, 80), (105, 125), (150, 140), (185, 100), (180, 160),
+           (160, 228)]],
+}  # fmt: skip
 
 
 def png_of(strokes, width=22, kind="PNG"):
@@ -36,12 +55,36 @@ def photo(seed=0, size=(90, 60)):
     return file.getvalue()
 
 
-def cnn_run(directory, **more):
-    """A small CNN that has learned nothing, as if trained on the bundled digits."""
+def cnn_run(directory):
+    """A small CNN that reads digits drawn like `STROKES`, as if trained on the bundled ones.
+
+    Its last layer is fitted by least squares to what the others, as they begin, make of them.
+    """
     model = CNN(rngs=nnx.Rngs(0))
     _, params = functional(model)
-    images = {"shape": [28, 28, 1], "fit": "crop", "photos": False, "ink_side": 28}
-    return _write(directory, params, describe(model), images, **more)
+    images = {"shape": [28, 28, 1], "fit": "crop", "photos": False, "ink_side": 20}
+    _write(directory, params, describe(model), images)
+    inside = make_inside(read_archive(directory / ARCHIVE))
+    assert inside is not None
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 30)
+    hidden = inside(np.stack([jittered(STROKES[str(n)], random) for n in labels]))[1]
+    hidden = np.hstack([hidden, np.ones((len(labels), 1), np.float32)])
+    inner = hidden.T @ hidden + 1e-3 * np.eye(hidden.shape[1])
+    fitted = np.linalg.solve(inner, hidden.T @ (12 * np.eye(10)[labels])).astype(np.float32)
+    params["dense2"] = {"kernel": fitted[:-1], "bias": fitted[-1]}
+    return _write(directory, params, describe(model), images)
+
+
+def jittered(strokes, random):
+    """The strokes turned, sheared, scaled and of another width, in the form of MNIST."""
+    image = Image.new("L", (560, 560))
+    turn = np.eye(2) + random.uniform(-0.15, 0.15, (2, 2))
+    for points in strokes:
+        moved = (np.array(points) - 140) @ turn + random.uniform(-6, 6, (len(points), 2)) + 280
+        line = [(float(x), float(y)) for x, y in moved]
+        ImageDraw.Draw(image).line(line, fill=255, width=int(random.integers(16, 30)))
+    return in_form(np.asarray(image.crop(image.getbbox())), 28, 20)[..., None]
 
 
 def vgg16_run(directory, **more):

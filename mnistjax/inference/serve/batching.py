@@ -39,7 +39,6 @@ class Batcher:
         return await mine.logits
 
     async def _work(self) -> None:
-        await asyncio.sleep(0)  # whoever comes in the same turn of the loop comes along
         while batch := self._next():
             images = np.concatenate([one.images for one in batch])
             try:

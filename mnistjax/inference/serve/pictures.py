@@ -38,16 +38,17 @@ def data_uri(image: UInt8[np.ndarray, "height width channels"]) -> str:
 
 
 def tiles(maps: Shaped[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "h w 2"]:
-    """The first 64 of a layer's maps side by side, in grey, with clear lines between.
+    """The first 64 of a layer's maps side by side, in grey, with clear lines between; small ones enlarged.
 
     All to one scale: what is black here is 0, what is white the most that this layer says.
 
     >>> tiles(np.ones((5, 5, 32))).shape
-    (23, 47, 2)
+    (103, 207, 2)
     """
     maps = np.clip(maps[..., :MOST_TILES], 0, None)
     most = max(float(np.percentile(maps, 99.5)), 1e-6)
     grey = np.rint(np.clip(maps / most, 0, 1) * 255).astype(np.uint8)
+    grey = grey.repeat(max(1, TILE // grey.shape[0]), 0).repeat(max(1, TILE // grey.shape[1]), 1)
     side = min(TILE, grey.shape[0])
     count = grey.shape[2]
     rows = -(-count // COLUMNS)
