@@ -1,6 +1,7 @@
 # Everything on a fresh machine with make and Python >= 3.11:
 #   make scratch    train the small CNN (ARGS="--epochs 2" passes flags on)
 #   make finetune   fine-tune a frozen VGG16 (ARGS as above)
+#   make serve      a page that reads what you draw; trains first if nothing is trained
 #   make test       lint, types, tests
 #   make soak       hundreds of kills, thousands of damaged checkpoints: docs/reliability.md
 #   make bench      how fast this machine is, against peers; make bench-peers first
@@ -13,13 +14,16 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch finetune test soak bench bench-peers bench-tpu format lock clean
+.PHONY: scratch finetune serve test soak bench bench-peers bench-tpu format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
 
 finetune: $(VENV)/.installed
 	$(BIN)/python -m experiments.finetune $(ARGS)
+
+serve: $(VENV)/.installed
+	$(BIN)/python -m experiments.serve $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -40,7 +44,7 @@ format: $(VENV)/.installed-test
 
 # Versions of the results in benchmarks/results/; TensorFlow's holds Keras and JAX for it.
 bench-peers:
-	$(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install -q torch==2.13.0 numpy pillow
+	$(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install -q torch==2.13.0 numpy fastapi uvicorn pillow
 	$(PYTHON) -m venv .venv-tensorflow && \
 	  .venv-tensorflow/bin/pip install -q tensorflow-cpu==2.21.0 keras==3.15.1 jax
 
@@ -68,7 +72,7 @@ LOCK := pip compile pyproject.toml - --universal --generate-hashes --no-annotate
   --no-header
 lock:
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q uv
-	printf 'hatchling\neditables\n' | .venv-lock/bin/uv $(LOCK) --upgrade -o constraints.txt
+	printf 'hatchling\neditables\n' | .venv-lock/bin/uv $(LOCK) --upgrade --extra serve -o constraints.txt
 	printf 'hatchling\neditables\n' | .venv-lock/bin/uv $(LOCK) --upgrade --extra test \
 	  -c constraints.txt -o constraints-test.txt
 

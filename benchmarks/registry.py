@@ -23,6 +23,7 @@ JOBS = {
     "input": Job("the data path alone", True),
     "photos": Job("a folder of photos to batches"),
     "startup": Job("import, --help, and the first training step", True),
+    "serve": Job("a server on loopback, 50 clients"),
     "scaling": Job("the step by batch size, and over several devices"),
     "ops": Job("single operations against XLA's default"),
     "tune": Job("every lowering of every convolution"),

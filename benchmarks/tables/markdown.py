@@ -11,6 +11,9 @@ from mnistjax.platforms import PLATFORMS
 HEADINGS = {
     "images_per_second": "images/s",
     "seconds": "seconds",
+    "p50_ms": "median wait, ms",
+    "p99_ms": "p99, ms",
+    "failed": "failed",
     "steady_seconds": "a job, s",
     "job_seconds": "with compiling, s",
     "p10": "p10",

@@ -1,8 +1,8 @@
 """One image file as a person sees it: upright, in its colours, on white where it is transparent."""
 
-import io
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,6 +17,7 @@ FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
 # claim may be larger; a progressive one keeps all its coefficients, 3 bytes a pixel.
 MAX_PIXELS = 36_000_000
 MAX_CLAIM, MAX_PROGRESSIVE = 250_000_000, 64_000_000
+_File = BufferedReader | BytesIO
 COLOUR = 16  # levels between channels: what JPEG makes of a grey photo differs by less
 
 
@@ -36,26 +37,29 @@ class Photos(NamedTuple):
     verify: bool = False
 
 
-def read_picture(path: Path, *, size: int, fit: Fit = "crop") -> UInt8[np.ndarray, "size size 3"]:
-    """The picture in `path` as RGB; raise `DataError` if it is none or is damaged.
+def read_picture(
+    source: Path | bytes, *, size: int, fit: Fit = "crop"
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The picture in a file, or its bytes, as RGB; raise `DataError` if it is none or is damaged.
 
     EXIF's orientation and the colour profile are followed, transparency lies on white, of 16 bits
     the upper 8 are taken unless all values fit into the lower 8. Shrunk by Lanczos, enlarged by
     Pillow's bicubic. A PNG must have its checksums right. JPEG has none: a changed byte may be a
     changed picture.
     """
+    name = str(source) if isinstance(source, Path) else "the picture"
     try:
-        with path.open("rb") as file:
-            kind = _check_kind(path, file)
+        with source.open("rb") if isinstance(source, Path) else BytesIO(source) as file:
+            kind = _check_kind(name, file)
             with _open(file, kind) as image:
-                _check_size(path, image, size)
+                _check_size(name, image, size)
                 image.verify()  # lengths too: loading would reserve what a damaged one says
             return np.asarray(_fitted(_on_white(_decoded(file, kind, size)), size, fit))
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         why = f"cannot be read as a picture ({error or type(error).__name__})"
-        raise DataError(str(path), why, fix=_FIX) from error
+        raise DataError(name, why, fix=_FIX) from error
 
 
 _FIX = "replace or remove the file"
@@ -92,28 +96,28 @@ def to_grey(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 1"
     return ((images @ weights + 0x8000) >> 16).astype(np.uint8)[..., None]
 
 
-def _check_kind(path: Path, file: IO[bytes]) -> str:
+def _check_kind(name: str, file: _File) -> str:
     kind = kind_of(file.read(32))
     file.seek(0)
     if kind is None:
-        raise DataError(str(path), "cannot be read as a picture: it is none", fix=_FIX)
+        raise DataError(name, "cannot be read as a picture: it is none", fix=_FIX)
     if kind == HEIC:
         try:
             from pillow_heif import register_heif_opener  # pyright: ignore
         except ImportError as error:
             fix = "pip install 'mnistjax[heic]', or save it as JPEG"
-            raise DataError(str(path), "is HEIC, which needs pillow-heif", fix=fix) from error
+            raise DataError(name, "is HEIC, which needs pillow-heif", fix=fix) from error
         register_heif_opener()
     return kind
 
 
-def _open(file: IO[bytes], kind: str) -> Any:
+def _open(file: _File, kind: str) -> Any:
     if kind == "JPEG":  # `Image.open` refuses what claims 179 megapixels before `draft` can help
         return JpegImagePlugin.JpegImageFile(file)
     return Image.open(file, formats=(kind,))
 
 
-def _check_size(path: Path, image: Image.Image, size: int) -> None:
+def _check_size(name: str, image: Image.Image, size: int) -> None:
     claim = image.width * image.height
     shrunk = max(1, min(min(image.size) // (2 * size), 8)) if image.format == "JPEG" else 1
     most = MAX_PROGRESSIVE if "progressive" in image.info else MAX_CLAIM
@@ -121,10 +125,10 @@ def _check_size(path: Path, image: Image.Image, size: int) -> None:
     limit = min(MAX_PIXELS * shrunk**2, most)
     if claim > limit:
         why = f"{image.width}x{image.height} pixels, more than {limit:,}"
-        raise DataError(str(path), why, fix=_FIX)
+        raise DataError(name, why, fix=_FIX)
 
 
-def _decoded(file: IO[bytes], kind: str, size: int) -> Image.Image:
+def _decoded(file: _File, kind: str, size: int) -> Image.Image:
     """The picture upright, of 8 bits a channel."""
     file.seek(0)  # `verify` has used up the other
     with _open(file, kind) as image:
@@ -157,7 +161,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     if not profile or image.mode not in modes:
         return image
     try:
-        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        given = ImageCms.ImageCmsProfile(BytesIO(profile))
         if "sRGB" in ImageCms.getProfileDescription(given):  # only roundings would change
             return image
         srgb = ImageCms.createProfile("sRGB")
