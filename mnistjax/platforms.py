@@ -33,6 +33,15 @@ def choose_platform(platform: str | None, *, deterministic: bool = False) -> Non
         raise UsageError(what, why, fix=fix) from error
 
 
+def in_xla_flags(name: str) -> bool:
+    """Whether XLA_FLAGS sets the option `name`, which is then not ours to choose.
+
+    >>> in_xla_flags("xla_no_such_option")
+    False
+    """
+    return f"--{name}=" in os.environ.get("XLA_FLAGS", "")
+
+
 def _found() -> str:
     """The devices that JAX finds when it may choose."""
     import jax

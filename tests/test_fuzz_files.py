@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Of each enough that some are read right: of 1,000 compressed .mat files that is 5.
 COUNTS = {
-    **{"idx": 8000, "idx.gz": 8000, "png": 2000, "jpeg": 2000, "safetensors": 2000},
-    **{"npz": 500, "zip": 500, "csv": 500, "cifar": 200, "mat": 500, "mat, plain": 500},
+    **{"idx": 2000, "idx.gz": 2000, "png": 500, "jpeg": 500, "safetensors": 1000},
+    **{"npz": 125, "zip": 200, "csv": 125, "cifar": 50, "mat": 500, "mat, plain": 125},
 }
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 
@@ -21,9 +22,10 @@ def fuzz(*arguments):
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", COUNTS)
-def test_damaged_files_give_the_right_answer_or_one_error(tmp_path, name):
-    outcomes = fuzz(name, str(COUNTS[name]), "0", str(tmp_path))
+def test_damaged_files_give_the_right_answer_or_one_error(tmp_path, name, times):
+    outcomes = fuzz(name, str(times * COUNTS[name]), "0", str(tmp_path))
     assert set(outcomes) == {"right", "refused"}, outcomes
 
 

@@ -147,20 +147,19 @@ def test_operations_are_exported_with_an_open_batch(fn, shape):
         np.testing.assert_allclose(call(x), fn(x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("lrn", [False, True], ids=["", "lrn"])
-@pytest.mark.parametrize("pool", ["max", "avg"])
+@pytest.mark.parametrize(("pool", "lrn"), [("max", True), ("avg", False)])
 def test_the_cnn_is_exported_with_an_open_batch(pool, lrn):
-    model = mj.CNN(image_shape=(28, 28, 1), num_classes=10, pool=pool, lrn=lrn, rngs=nnx.Rngs(0))
+    model = mj.CNN(image_shape=(12, 12, 1), num_classes=10, pool=pool, lrn=lrn, rngs=nnx.Rngs(0))
     apply_fn, params = mj.functional(model)
-    call = exported(partial(apply_fn, params), (28, 28, 1)).call
+    call = exported(partial(apply_fn, params), (12, 12, 1)).call
     for count in (1, 5):
-        x = normal(count, 28, 28, 1)
+        x = normal(count, 12, 12, 1)
         np.testing.assert_allclose(call(x), apply_fn(params, x), rtol=1e-4, atol=1e-5)
 
 
 def test_vgg16_is_exported_with_an_open_batch():
-    model = mj.VGG16(blocks=("block1", "block2", "block3"), rngs=nnx.Rngs(0))
+    model = mj.VGG16(blocks=("block1", "block2"), rngs=nnx.Rngs(0))
     apply_fn, params = mj.functional(model)
-    call = exported(partial(apply_fn, params), (32, 32, 3)).call
-    x = normal(2, 32, 32, 3)
+    call = exported(partial(apply_fn, params), (12, 12, 3)).call
+    x = normal(2, 12, 12, 3)
     np.testing.assert_allclose(call(x), apply_fn(params, x), rtol=1e-3, atol=1e-4)

@@ -77,13 +77,18 @@ def test_lbfgs_is_that_of_optax():
         return losses.mean()
 
     tx: Any = optax.lbfgs()
+
+    @jax.jit
+    def update(params, state):
+        value, grad = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=loss)
+        return optax.apply_updates(params, updates), state
+
     params: Any = PARAMS
     state = tx.init(params)
     with jax.numpy_dtype_promotion("standard"):
         for _ in range(4):
-            value, grad = jax.value_and_grad(loss)(params)
-            updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=loss)
-            params = optax.apply_updates(params, updates)
+            params, state = update(params, state)
         ours, _ = trained(tx, steps=4)
     for name, leaf in ours.params.items():
         np.testing.assert_allclose(leaf, params[name], rtol=1e-3, atol=1e-5)

@@ -26,7 +26,7 @@ def on_devices(count, *command, seconds=300):
     XLA's threads wait for each other in a sum over devices: with fewer than devices, they wait for
     ever. NPROC is how many it makes, whatever the machine has.
     """
-    flags = f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=1"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
     devices = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "NPROC": str(2 * count)}
     return subprocess.run(
         [sys.executable, "-m", *command],

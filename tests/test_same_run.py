@@ -75,8 +75,9 @@ def scratch(directory, *argv):
     return cli.run(ScratchConfig, main, ["--output", str(directory), "--quiet", *argv])
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_what_is_not_given_is_as_the_run_was_made_with(tmp_path, capsys, signal_at):
-    small = "--dataset", "digits", "--train-size", "200", "--batch-size", "40", "--seed", "3"
+    small = "--dataset", "digits", "--train-size", "100", "--batch-size", "30", "--seed", "3"
     made = *small, "--epochs", "2", "--learning-rate", "0.01", "--pool", "avg", "--lrn"
     assert scratch(tmp_path / "whole", *made) == 0
     with signal_at(3):

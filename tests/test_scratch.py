@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ KEYS = {"experiment", "dataset", "dataset_sha256", "train_examples", "test_examp
 KEYS |= {"test_accuracy", "test_loss", "epochs", "parameters", "trainable_parameters"}
 KEYS |= {"train_seconds", "compile_seconds", "images_per_second", "params_sha256", "seed"}
 KEYS |= {"platform", "device_kind", "versions"}
+SMALL = "--train-size", "300", "--batch-size", "20"
+EPOCHS = "--epochs", "4"  # of 14 steps each
 
 
 def scratch(output, *flags, dataset="digits"):
@@ -36,7 +39,7 @@ def without_times(rows):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "run"
-    assert scratch(output, "--epochs", "3", "--debug") == 0
+    assert scratch(output, *SMALL, *EPOCHS, "--debug") == 0
     return output
 
 
@@ -44,20 +47,20 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert summary(whole).keys() >= KEYS
     assert summary(whole)["test_examples"] == 360
     assert summary(whole)["parameters"] == 225_034
-    assert summary(whole)["epochs"] == 3
+    assert summary(whole)["epochs"] == 4
     assert summary(whole)["test_accuracy"] > 0.85
-    assert json.loads((whole / "config.json").read_text())["batch_size"] == 128
+    assert json.loads((whole / "config.json").read_text())["batch_size"] == 20
     assert [row["epoch"] for row in read_rows(whole / "metrics.jsonl") if "val_loss" in row] == [
-        *range(1, 4)
+        *range(1, 5)
     ]
     assert (whole / "report.html").stat().st_size > 10_000
     assert {path.suffix for path in (whole / "figures").iterdir()} == {".png"}
-    assert sorted(int(path.name) for path in (whole / "checkpoints").iterdir())[-1] == 33
+    assert sorted(int(path.name) for path in (whole / "checkpoints").iterdir())[-1] == 4 * 14
 
 
 def test_twice_gives_the_same_bits_and_says_so(whole, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # to which --deterministic adds
-    assert scratch(tmp_path / "again", "--epochs", "3", "--quiet", "--deterministic") == 0
+    assert scratch(tmp_path / "again", *SMALL, *EPOCHS, "--quiet", "--deterministic") == 0
     assert summary(tmp_path / "again")["params_sha256"] == summary(whole)["params_sha256"]
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and f"parameters {summary(whole)['params_sha256'][:12]}" in out
@@ -67,42 +70,44 @@ def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):
     """From outside, once; test_signals.py has both signals at every point, inside one process."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "experiments.scratch", "--dataset", "digits"]
-    command += ["--output", str(run), "--epochs", "3"]
+    command += ["--output", str(run), *SMALL, *EPOCHS]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, stdout=-3)
     while process.poll() is None and not read_rows(run / "metrics.jsonl"):
-        pass  # until the first step is told
+        time.sleep(0.002)  # until the first step is told
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("interrupted: step ") and "--resume" in err
     stopped_at = int(err.split("step ")[-1].split()[0])
-    assert stopped_at < 33
+    assert stopped_at < 4 * 14
     assert not (run / "summary.json").exists()
 
-    assert scratch(run, "--epochs", "3", "--resume", "--quiet") == 0
+    assert scratch(run, *SMALL, *EPOCHS, "--resume", "--quiet") == 0
     assert summary(run)["params_sha256"] == summary(whole)["params_sha256"]
     rows = [read_rows(path / "metrics.jsonl") for path in (run, whole)]
     assert without_times(rows[0]) == without_times(rows[1])
 
 
 def test_resume_refuses_another_configuration(whole, capsys):
-    assert scratch(whole, "--resume", "--batch-size", "64", "--seed", "1") == 5
+    assert (
+        scratch(whole, "--resume", "--train-size", "300", "--batch-size", "64", "--seed", "1") == 5
+    )
     err = capsys.readouterr().err
-    assert "batch_size 64 (was 128)" in err and "pass --batch-size 128 --seed 0" in err
+    assert "batch_size 64 (was 20)" in err and "pass --batch-size 20 --seed 0" in err
 
 
 def test_bfloat16_learns_and_belongs_to_the_run(whole, tmp_path, capsys):
     run = tmp_path / "run"
-    assert scratch(run, "--epochs", "3", "--quiet", "--dtype", "bfloat16") == 0
+    assert scratch(run, *SMALL, *EPOCHS, "--quiet", "--dtype", "bfloat16") == 0
     assert summary(run)["dtype"] == "bfloat16" and summary(run)["test_accuracy"] > 0.85
     assert summary(run)["params_sha256"] != summary(whole)["params_sha256"]
-    assert scratch(run, "--dtype", "float32", "--resume") == 5
+    assert scratch(run, *SMALL, "--dtype", "float32", "--resume") == 5
     assert "dtype float32 (was bfloat16)" in capsys.readouterr().err
 
 
 def test_resume_refuses_other_data(whole, tmp_path, tiny_idx_dir, capsys):
     flags = "--data-dir", str(tiny_idx_dir), "--allow-unverified-data"
-    same = "--batch-size", "16", "--validation", "0.5", "--quiet"
+    same = "--train-size", "40", "--batch-size", "20", "--validation", "0.5", "--quiet"
     assert scratch(tmp_path / "run", "--epochs", "1", *same) == 0
     assert scratch(tmp_path / "run", "--resume", *same, *flags, dataset="mnist") == 5
     assert "--dataset digits" in capsys.readouterr().err
@@ -115,7 +120,7 @@ def test_a_batch_larger_than_the_data_leaves_nothing_behind(tmp_path, capsys):
 
 
 def test_a_learning_rate_that_explodes_is_told_in_one_line(tmp_path, capsys):
-    assert scratch(tmp_path / "run", "--learning-rate", "1e30", "--quiet") == 6
+    assert scratch(tmp_path / "run", *SMALL, "--learning-rate", "1e30", "--quiet") == 6
     err = capsys.readouterr().err
     assert (
         err.startswith("error: step 2: ") and "at --learning-rate 1e+30; nothing was saved" in err
@@ -150,7 +155,7 @@ def test_offline_auto_says_so_everywhere(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(tfds, "load_tfds", offline)
     run = tmp_path / "run"
-    assert scratch(run, "--epochs", "1", dataset="auto") == 0
+    assert scratch(run, *SMALL, "--epochs", "1", dataset="auto") == 0
     assert "not MNIST" in capsys.readouterr().out
     assert summary(run)["dataset"] == "digits"
     assert "not MNIST" in summary(run)["notice"]
@@ -178,8 +183,17 @@ def test_usual_epochs():
 
 
 def test_real_mnist_learns(mnist_dir, tmp_path):
-    flags = "--data-dir", str(mnist_dir), "--train-size", "6000", "--epochs", "1", "--quiet"
-    assert scratch(tmp_path / "run", *flags, dataset="auto") == 0
+    flags = (
+        "--data-dir",
+        str(mnist_dir),
+        "--train-size",
+        "2000",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "20",
+    )
+    assert scratch(tmp_path / "run", *flags, "--quiet", dataset="auto") == 0
     assert summary(tmp_path / "run")["dataset"] == "mnist"
     assert summary(tmp_path / "run")["test_examples"] == 10_000
     assert summary(tmp_path / "run")["test_accuracy"] > 0.85

@@ -13,6 +13,7 @@ from mnistjax.errors import NumericalError
 from mnistjax.files import params_sha256
 from mnistjax.models.cnn import CNN
 from mnistjax.models.functional import functional
+from mnistjax.training.compile import compiler_options
 from mnistjax.training.evaluate import evaluate, make_eval_step
 from mnistjax.training.loop import EpochEnd, Interrupted, StepEnd, fit
 from mnistjax.training.metrics import Metrics, metrics_of
@@ -209,6 +210,14 @@ def test_a_loss_that_is_no_number_stops_the_run(parts):
     state.params["dense2"]["bias"] = jnp.full(4, jnp.nan)
     with pytest.raises(NumericalError, match="step 1: loss or gradient is nan.*learning_rate"):
         list(fit(state, **arguments))
+
+
+def test_a_level_in_xla_flags_stays(monkeypatch):
+    level = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    assert compiler_options() == level
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    assert compiler_options() == {}
 
 
 def test_file_order_is_in_order():

@@ -1,5 +1,6 @@
 """Wrong use is told, with the true reason, and never trained; right use works."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -229,16 +230,20 @@ def test_a_step_that_is_not_there_is_named_with_those_that_are(tmp_path):
             saves.restore(9, like=STATE)
 
 
-DATA = mj.load_dataset("digits")
+DIGITS = mj.load_dataset("digits")
+FEW = dataclasses.replace(DIGITS, train=Split(DIGITS.train.images[:200], DIGITS.train.labels[:200]))
 MODEL = linear, {"w": np.zeros((784, 10), np.float32)}
 
 
 def train(directory):
     quiet = mj.RunOptions(quiet=True)
-    return mj.train(MODEL, DATA, directory, epochs=1, options=quiet).summary["params_sha256"]
+    return mj.train(MODEL, FEW, directory, epochs=1, options=quiet).summary["params_sha256"]
 
 
-@pytest.mark.parametrize("guard", ["disallow", "disallow_explicit"])
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    "guard", [pytest.param("disallow", marks=pytest.mark.soak), "disallow_explicit"]
+)
 def test_it_trains_in_a_thread_and_under_a_transfer_guard(tmp_path, guard):
     found = []
 
@@ -270,6 +275,7 @@ def test_it_trains_in_a_thread_and_under_a_transfer_guard(tmp_path, guard):
     assert len(found) == 2 and len({*found}) == 1
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_it_can_be_stepped_through_without_jit(tmp_path):
     with jax.disable_jit():
         assert train(tmp_path)
