@@ -18,12 +18,23 @@ SAYS = {
 }
 
 
+WITHOUT_REPORT = """
+import runpy, sys
+from types import SimpleNamespace
+page = SimpleNamespace(write_report=lambda directory, **_: directory)
+sys.modules["mnistjax.report.page"] = page  # it draws for seconds
+runpy.run_path({path!r}, run_name="__main__")
+"""
+
+
 def test_each_is_run():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == SAYS.keys() | {"many_devices"}
 
 
 @pytest.mark.parametrize(("name", "says"), SAYS.items(), ids=SAYS)
-def test_it_says_what_it_should(name, says, tmp_path, monkeypatch, capsys, without_pictures):
+def test_it_says_what_it_should(
+    name, says, tmp_path, monkeypatch, capsys, without_pictures, optimised
+):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     out = capsys.readouterr().out
@@ -31,7 +42,8 @@ def test_it_says_what_it_should(name, says, tmp_path, monkeypatch, capsys, witho
 
 
 def test_many_devices_are_chosen_before_jax_has_any(tmp_path, own_cache):
-    command = [sys.executable, str(EXAMPLES / "many_devices.py")]
+    path = str(EXAMPLES / "many_devices.py")
+    command = [sys.executable, "-c", WITHOUT_REPORT.format(path=path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "right, on 4 devices\n`batch_size` 50: does not divide by 4" in done.stdout

@@ -77,7 +77,7 @@ def test_what_photos_need_is_written(trained):
     assert summary["class_weights"] == "balanced"
 
 
-def test_ten_of_each_class_work_with_the_defaults(tmp_path, capsys):
+def test_ten_of_each_class_work_with_the_defaults(tmp_path, capsys, without_pictures):
     data = folder(tmp_path / "data", "abcdefghij", [10] * 10)
     assert run(tmp_path / "run", data, "--epochs", "1") == 0
     out = capsys.readouterr().out
@@ -86,7 +86,9 @@ def test_ten_of_each_class_work_with_the_defaults(tmp_path, capsys):
     assert config["batch_size"] == 16
 
 
-def test_a_class_too_small_for_validation_is_named_with_the_flag(tmp_path, capsys):
+def test_a_class_too_small_for_validation_is_named_with_the_flag(
+    tmp_path, capsys, without_pictures
+):
     data = folder(tmp_path / "data", ("many", "rare"), [60, 2])
     assert run(tmp_path / "run", data) == 3
     assert "class rare: has 1 example" in (err := capsys.readouterr().err)
