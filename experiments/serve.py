@@ -16,7 +16,7 @@ import tyro
 
 from mnistjax import cli
 from mnistjax.errors import Stopped, StorageError, UsageError
-from mnistjax.platforms import PLATFORMS
+from mnistjax.platforms import PLATFORMS, choose_platform
 
 RUNS, ARCHIVE = Path("runs"), "model.safetensors"
 
@@ -38,11 +38,10 @@ class ServeConfig(cli.Config):
         """Raise `UsageError` for the first flag that cannot work."""
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
         if not 0 <= self.port < 65536:
-            why = "must lie in 0..65535"
-            raise UsageError(f"--port {self.port}", why, fix="pass --port 8000")
+            raise UsageError(f"--port {self.port}", "must lie in 0..65535", fix="pass --port 8000")
         if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-            why = f"{missing[0]} is not installed"
-            raise UsageError("the page", why, fix="pip install 'mnistjax[serve]'")
+            fix = "pip install 'mnistjax[serve]'"
+            raise UsageError("the page", f"{missing[0]} is not installed", fix=fix)
         if self.run is not None and not self.run.expanduser().exists():
             fix = "pass the directory of a finished run"
             raise StorageError(str(self.run), "no such run or file", fix=fix)
@@ -63,23 +62,16 @@ def serve(config: ServeConfig, run: Path, bound: socket.socket) -> int:
 
     from mnistjax.inference.classifier import load
     from mnistjax.inference.serve.app import make_app
-    from mnistjax.inference.serve.requests import LOOPBACK, is_loopback
-    from mnistjax.inference.serve.run import serve_until_signal
+    from mnistjax.inference.serve.run import names_of, serve_until_signal, url_of
     from mnistjax.inference.serve.training_images import training_images
-    from mnistjax.platforms import choose_platform
 
     choose_platform(config.platform)
     classifier = load(run)
     classifier.logits(np.zeros((1, *classifier.form.shape), np.uint8))  # compiles it
-    address, port = bound.getsockname()[:2]
-    hosts = LOOPBACK | {config.host} if is_loopback(address) else None
     training = partial(training_images, run, classifier.about)
-    app = make_app(classifier, training=training, hosts=hosts)
-    print(f"{run}: {classifier}")
-    name = f"[{address}]" if ":" in address else address
-    print(f"http://{name}:{port} reads what you draw there. Ctrl-C ends it.")
-    number = serve_until_signal(app, bound)
-    if number is not None:
+    app = make_app(classifier, training=training, hosts=names_of(bound, config.host))
+    print(f"{run}: {classifier}\n{url_of(bound)} reads what you draw there. Ctrl-C ends it.")
+    if number := serve_until_signal(app, bound):
         fix = f"python -m experiments.serve {run} serves it again"
         raise Stopped(number, "the page is served no longer", fix=fix)
     return 0

@@ -38,9 +38,10 @@ def data_uri(image: UInt8[np.ndarray, "height width channels"]) -> str:
 
 
 def tiles(maps: Shaped[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "h w 2"]:
-    """The first 64 of a layer's maps side by side, in grey, with clear lines between; small ones enlarged.
+    """The first 64 of a layer's maps side by side, in grey, with clear lines between.
 
-    All to one scale: what is black here is 0, what is white the most that this layer says.
+    All to one scale: what is black here is 0, what is white the most that this layer says. Small
+    ones are enlarged.
 
     >>> tiles(np.ones((5, 5, 32))).shape
     (103, 207, 2)

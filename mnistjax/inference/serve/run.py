@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from mnistjax.errors import UsageError
+from mnistjax.inference.serve.requests import LOOPBACK, is_loopback
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -33,6 +34,17 @@ def listening(host: str, port: int) -> socket.socket:
         bound.close()
         raise _refused(host, port, error) from error
     return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """Where a browser finds what is served on it."""
+    address, port = bound.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def names_of(bound: socket.socket, host: str) -> frozenset[str] | None:
+    """The names by which it may be asked: this machine's, where only this machine reaches it."""
+    return LOOPBACK | {host.lower()} if is_loopback(bound.getsockname()[0]) else None
 
 
 def _refused(host: str, port: int, error: OSError) -> UsageError:
