@@ -3,11 +3,13 @@
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-SAMPLE = 500  # images looked at
+from mnistjax.data.lazy_images import LazyImages
+
+SAMPLE = 200  # images looked at
 DARK = 32  # of 255: what counts as ground at a rim
 
 
-def ink_side(images: Shaped[np.ndarray, "n height width channels"]) -> int | None:
+def ink_side(images: Shaped[np.ndarray, "n height width channels"] | LazyImages) -> int | None:
     """The usual longer side of what is drawn in `images`, in pixels; None if nothing is.
 
     Drawn is: one channel, and a ground that is dark around. MNIST's characters
@@ -22,7 +24,7 @@ def ink_side(images: Shaped[np.ndarray, "n height width channels"]) -> int | Non
     if images.shape[-1] != 1 or images.dtype != np.uint8:
         return None
     rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)
-    sample = np.stack([np.asarray(images[row])[..., 0] for row in np.unique(rows)])
+    sample = images[np.unique(rows)][..., 0]
     rims = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
     if np.median(rims) > DARK:
         return None

@@ -15,16 +15,15 @@ from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.described import network
 from mnistjax.models.functional import ApplyFn, ModelState, Params, call
 from mnistjax.runs.archive import Archive
-from mnistjax.training.evaluate import ROWS
+from mnistjax.training.evaluate import ALIKE, usual_rows
 from mnistjax.training.metrics import widen
 from mnistjax.weights.preprocess import to_vgg_input
 
 Forward = Callable[[UInt8[np.ndarray, "n h w c"]], Float32[np.ndarray, "n classes"]]
 
-# From so many rows on, a product of matrices rounds each row alike whatever the number of rows
-# (measured for 1 to 1,024 on a CPU: 64 and more gave the bits of 512, fewer did not). A frozen
-# block's rows are places of the map, so of larger images fewer are enough: 96x96 from 4 on.
-ALIKE, ALIKE_PIXELS = 64, 64 * 32 * 32
+# A frozen block's rows are places of the map, so of larger images fewer than `ALIKE` are rounded
+# alike: of 96x96 from 4 on.
+ALIKE_PIXELS = ALIKE * 32 * 32
 
 
 def make_forward(archive: Archive) -> Forward:
@@ -52,7 +51,7 @@ def make_forward_of(apply_fn: ApplyFn, params: Params, model_state: ModelState) 
     def forward(model: tuple[Params, ModelState], images: jax.Array) -> jax.Array:
         return widen(call(apply_fn, *model, to_unit(images), None)[0])
 
-    return partial(_in_batches, _on_device(forward, (params, model_state)), (ALIKE, ROWS))
+    return partial(_in_usual_batches, _on_device(forward, (params, model_state)))
 
 
 def _after_frozen(
@@ -72,9 +71,13 @@ def _after_frozen(
 
     def forward(images: np.ndarray) -> np.ndarray:
         maps = _in_batches(first, (few, BATCH), images)
-        return _in_batches(second, (ALIKE, ROWS), maps)
+        return _in_usual_batches(second, maps)
 
     return forward
+
+
+def _in_usual_batches(fn: Callable[[np.ndarray], jax.Array], images: np.ndarray) -> np.ndarray:
+    return _in_batches(fn, (ALIKE, usual_rows(images.shape[1:])), images)
 
 
 def _on_device(fn: Callable[[Any, jax.Array], jax.Array], arrays: Any) -> Callable[..., jax.Array]:

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float32, Shaped
+from jaxtyping import Array, Float32
 
 from mnistjax.data.batches import Batch, file_order, to_unit
 from mnistjax.data.dataset import Split, as_split
@@ -63,13 +63,13 @@ def make_eval_step(
 ROWS, ALIKE, VALUES = 512, 64, 2**21
 
 
-def usual_rows(images: Shaped[np.ndarray, "n ..."]) -> int:
-    """How many of `images` are evaluated at a time.
+def usual_rows(shape: tuple[int, ...]) -> int:
+    """How many images of [height, width, channels] are evaluated at a time.
 
-    >>> usual_rows(np.zeros((1, 32, 32, 3))), usual_rows(np.zeros((1, 224, 224, 3)))
+    >>> usual_rows((32, 32, 3)), usual_rows((224, 224, 3))
     (512, 64)
     """
-    return max(ALIKE, min(ROWS, VALUES // max(1, math.prod(images.shape[1:]))))
+    return max(ALIKE, min(ROWS, VALUES // max(1, math.prod(shape))))
 
 
 def scored(
@@ -92,7 +92,7 @@ def score_batches(
     `batch_size` is `usual_rows` if not given. Padding rows of the last batch are cut off. Raises
     `NumericalError` for a loss, and so for logits, that are not finite.
     """
-    count, rows = len(split.labels), batch_size or usual_rows(split.images)
+    count, rows = len(split.labels), batch_size or usual_rows(split.images.shape[1:])
     order = file_order(count=count, batch_size=min(rows, count))
     late = None
     with closing(batches_from(split)(order)) as batches:
@@ -133,7 +133,7 @@ def evaluate(
     """
     score = partial(scored, eval_step, params, model_state)
     split = as_split(split)
-    batch_size = usual_rows(split.images) if batch_size is None else batch_size
+    batch_size = usual_rows(split.images.shape[1:]) if batch_size is None else batch_size
     total, rows = Metrics.zero(), []
     with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
         check_split(split, "split", score=score, batch_size=batch_size)

@@ -148,7 +148,7 @@ def _fit(
     score = partial(scored, eval_step, evaluated_params(state), state.model_state)
     check_split(train, "train", score=score, batch_size=batch_size)
     if validation is not None:
-        rows = usual_rows(validation.images)
+        rows = usual_rows(validation.images.shape[1:])
         check_split(validation, "validation", score=score, batch_size=rows)
     batches_of = batches_from(train)
     steps = steps_per_epoch(len(train.labels), batch_size)
