@@ -49,7 +49,7 @@ def unpadded(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "heig
 
     A band is told from the ground of a drawing by where it ends: there most of a photo differs.
 
-    >>> unpadded(np.pad(np.arange(60, dtype=np.uint8).reshape(6, 10), ((2, 2), (0, 0)))).shape
+    >>> unpadded(np.pad(np.arange(1, 61, dtype=np.uint8).reshape(6, 10), ((2, 2), (0, 0)))).shape
     (6, 10)
     """
     top, bottom = _band(grey), _band(grey[::-1])
