@@ -43,7 +43,9 @@ def same(one, other):
 def saved(tmp_path):
     params = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": jnp.ones(2)}
     params |= {"half": jnp.arange(3, dtype=jnp.bfloat16), "odd.key [0]": np.zeros((0, 2), np.int8)}
-    write_archive(tmp_path / ARCHIVE, params, {"norm": {"mean": np.float32([1, 2])}}, ABOUT)
+    write_archive(
+        tmp_path / ARCHIVE, params, {"norm": {"mean": np.array([1, 2], np.float32)}}, ABOUT
+    )
     return tmp_path / ARCHIVE, params
 
 
@@ -51,7 +53,7 @@ def test_what_is_written_is_read_to_the_bit(saved):
     path, params = saved
     got = read_archive(path)
     assert same(got.params, params)
-    assert same(got.model_state, {"norm": {"mean": np.float32([1, 2])}})
+    assert same(got.model_state, {"norm": {"mean": np.array([1, 2], np.float32)}})
     assert {name: got.about[name] for name in ABOUT} == ABOUT
 
 

@@ -49,7 +49,7 @@ def unpadded(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "heig
 
     A band is told from the ground of a drawing by where it ends: there most of a photo differs.
 
-    >>> unpadded(np.pad(np.arange(60, dtype=np.uint8).reshape(6, 10), ((2, 2), (0, 0)))).shape
+    >>> unpadded(np.pad(np.arange(1, 61, dtype=np.uint8).reshape(6, 10), ((2, 2), (0, 0)))).shape
     (6, 10)
     """
     top, bottom = _band(grey), _band(grey[::-1])
@@ -59,10 +59,12 @@ def unpadded(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "heig
 
 
 def _band(lines: UInt8[np.ndarray, "lines pixels"]) -> int:
-    """How many of the first lines are nothing but one level, where most of the next is not."""
-    same = (lines == lines[0, 0]).mean(axis=1)
-    end = int(np.argmax(same < 1))
-    return end if same[end] < 0.5 else 0
+    """How many of the first lines are one level, where most of the next is not, at its ends too."""
+    same = lines == lines[0, 0]
+    end = int(np.argmin(same.all(axis=1)))
+    next_, some = same[end], max(1, lines.shape[1] // 20)
+    ends = next_, next_[:some], next_[-some:]
+    return end if all(part.mean() < 0.5 for part in ends) else 0
 
 
 def ink_of(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
