@@ -145,6 +145,7 @@ def test_a_batch_has_at_most_64_rows_and_leaves_out_who_has_gone():
         assert isinstance(done[1], asyncio.CancelledError)
         for n, logits in enumerate(done):
             if n != 1:
+                assert isinstance(logits, np.ndarray)
                 assert np.array_equal(logits[:, 0], np.arange(20 * n, 20 * n + 20))
 
     asyncio.run(ask())
@@ -228,7 +229,9 @@ def test_a_picture_that_never_arrives_is_given_up(classifier, monkeypatch):
         messages, sent = [{"type": "http.request", "body": b"x", "more_body": True}], []
 
         async def receive():
-            return messages.pop() if messages else await asyncio.Event().wait()
+            if not messages:
+                await asyncio.Event().wait()
+            return messages.pop()
 
         async def send(message):
             sent.append(message)
@@ -356,13 +359,15 @@ def test_layers_and_the_nearest_training_images(classifier, tmp_path):
     training = training_images(tmp_path, classifier.about)
     assert np.array_equal(training.images, kept.images) and training.called.startswith("of 1,293")
     inside = make_inside(classifier.archive)
+    assert inside is not None
+    like = inside(training.images[77:78])[1][0]
 
     async def ask():
         nearest = Nearest(inside, lambda: training)
         nearest.begin()
         while nearest.coming:
             await asyncio.sleep(0.01)
-        return await nearest(inside(training.images[77:78])[1][0])
+        return await nearest(like)
 
     found, note = asyncio.run(ask())
     assert np.array_equal(found[0][0], training.images[77]) and len(found) == 3
