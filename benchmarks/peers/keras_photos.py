@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
@@ -15,7 +16,7 @@ BATCH, SIZE = 128, 224
 threads = int(sys.argv[2])
 tf.config.threading.set_intra_op_parallelism_threads(threads)
 tf.config.threading.set_inter_op_parallelism_threads(threads)
-data = keras.utils.image_dataset_from_directory(
+data: Any = keras.utils.image_dataset_from_directory(
     Path(sys.argv[1]).with_suffix(""),
     image_size=(SIZE, SIZE),
     crop_to_aspect_ratio=True,
