@@ -32,7 +32,7 @@ class PredictConfig(cli.Config):
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """A run directory, or a model.safetensors."""
     files: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE|DIR")]]
-    """Pictures, and folders: all pictures below them."""
+    """Pictures, and folders: all pictures below them; - is a picture on stdin."""
     top: int = 3
     """How many classes are told of each."""
     json: bool = False

@@ -98,6 +98,18 @@ def test_photos_are_read_as_in_training_and_names_survive_csv(photos, tmp_path, 
     assert "drop --segment" in capsys.readouterr().err
 
 
+def test_a_picture_on_stdin(digits, tmp_path, monkeypatch, capsys):
+    path = strokes(tmp_path / "x.png")
+    assert predict(digits, path, "--json") == 0
+    (of_file,) = json.loads(capsys.readouterr().out)["answers"]
+    stdin = io.TextIOWrapper(io.BytesIO(Path(path).read_bytes()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert predict(digits, "-", "--json", "--show") == 0
+    said = capsys.readouterr()
+    (of_stdin,) = json.loads(said.out)["answers"]
+    assert of_stdin == of_file | {"file": "-"} and "wrote" in said.err
+
+
 def test_several_characters(digits, tmp_path, capsys):
     file = strokes(tmp_path / "row.png", count=3)
     assert predict(digits, file) == 3

@@ -78,6 +78,8 @@ class Dataset:
     """Names of the files that the test images come from, where each has one."""
     photos: Photos | None = None
     """How its pictures were made from files of any size; None where they came as arrays."""
+    enlarged_from: int | None = None
+    """The side of its images before they were enlarged to what they are."""
 
     def __post_init__(self) -> None:
         given = ("train", "test") if self.validation is None else ("train", "test", "validation")

@@ -30,4 +30,5 @@ def load_digits() -> Dataset:
         test=test,
         class_names=tuple("0123456789"),
         origin="bundled with scikit-learn, 8x8 enlarged to 28x28",
+        enlarged_from=8,
     )

@@ -1,12 +1,17 @@
 """The picture files that somebody names, one by one or by the folder they lie in."""
 
+import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from mnistjax.data.folder_layout import printable
 from mnistjax.data.picture_files import files_below, is_picture
+from mnistjax.data.plain import MAX_BYTES
 from mnistjax.errors import DataError
+
+STDIN = Path("-")
 
 
 class Found(NamedTuple):
@@ -17,7 +22,7 @@ class Found(NamedTuple):
 
 
 def find_pictures(places: Sequence[Path]) -> Found:
-    """Each file of `places`, and of each folder all pictures below it, sorted.
+    """Each file of `places`, and of each folder all pictures below it, sorted; "-" is stdin.
 
     Raises `DataError` for what is not there, and for a folder without a picture.
 
@@ -29,7 +34,7 @@ def find_pictures(places: Sequence[Path]) -> Found:
     others = 0
     for place in places:
         if not place.is_dir():
-            if not place.exists():
+            if not place.exists() and place != STDIN:
                 fix = "pass pictures or folders of them"
                 raise DataError(shown(place), "no such file or folder", fix=fix)
             files.append(place)
@@ -42,6 +47,16 @@ def find_pictures(places: Sequence[Path]) -> Found:
         files += pictures
         others += len(below) - len(pictures)
     return Found(files, others)
+
+
+def content(file: Path) -> Path | bytes:
+    """What is read for `file`: itself, or the bytes that came to stdin."""
+    return _stdin() if file == STDIN and not file.exists() else file
+
+
+@cache
+def _stdin() -> bytes:
+    return sys.stdin.buffer.read(MAX_BYTES)
 
 
 def shown(path: Path) -> str:

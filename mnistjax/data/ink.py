@@ -1,7 +1,10 @@
 """Where the ink of a character is: light on a dark ground, as MNIST has it."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Shaped, UInt8
+from scipy import ndimage
 
 from mnistjax.data.lazy_images import LazyImages
 
@@ -21,15 +24,40 @@ def ink_side(images: Shaped[np.ndarray, "n height width channels"] | LazyImages)
     >>> ink_side(image), ink_side(255 - image)
     (20, None)
     """
-    if images.shape[-1] != 1 or images.dtype != np.uint8:
-        return None
-    rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)
-    sample = images[np.unique(rows)][..., 0]
-    rims = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
-    if np.median(rims) > DARK:
+    sample = _sample(images)
+    if sample is None:
         return None
     sides = [max(box[1] - box[0], box[3] - box[2]) for box in map(ink_box, sample) if box]
     return int(np.median(sides)) if sides else None
+
+
+def ink_stroke(images: Shaped[np.ndarray, "n height width channels"] | LazyImages) -> float | None:
+    """The usual width of the strokes in `images`, in pixels; None as `ink_side`.
+
+    >>> image = np.zeros((1, 28, 28, 1), np.uint8)
+    >>> image[0, 4:24, 10:14] = 255
+    >>> ink_stroke(image)
+    4.0
+    """
+    sample = _sample(images)
+    widths = [] if sample is None else [stroke_width(one) for one in sample if one.any()]
+    return float(np.median(widths)) if widths else None
+
+
+def stroke_width(image: UInt8[np.ndarray, "height width"]) -> float:
+    """How wide the widest strokes are: twice the distance from their middle to the ground."""
+    inside = np.asarray(ndimage.distance_transform_edt(np.pad(image > 127, 1)))
+    return 2 * float(np.percentile(inside[inside > 0], 90)) if inside.any() else 0.0
+
+
+def _sample(images: Any) -> UInt8[np.ndarray, "n height width"] | None:
+    """Some of the images, if they are drawn on a dark ground."""
+    if images.shape[-1] != 1 or images.dtype != np.uint8:
+        return None
+    rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)
+    sample = np.asarray(images[np.unique(rows)][..., 0])
+    rims = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
+    return sample if np.median(rims) <= DARK else None
 
 
 def ink_box(

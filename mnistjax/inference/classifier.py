@@ -81,14 +81,15 @@ class Classifier:
     ) -> Answers:
         """Classes and probabilities of one image or several, of any size.
 
-        An image is the path of a file, a `PIL.Image`, or an array [h, w] or [h, w, 1, 3 or 4] of
-        uint8 or of floats in 0..1; an array [n, h, w(, c)] is n of them. Photos become squares as
-        in training. Where training saw light characters on black, as MNIST's, a file or a picture
-        of another size is brought to that form (`inference.drawn`); an array of the training
-        images' shape is taken as it is. With `segment` a picture of several characters gives an
-        answer for each, from left to right. `temperature` as `evaluate` fits it: above 1 makes
-        probabilities less sure, and changes no answer. Raises `DataError` for what is no image,
-        and without `segment` for several characters; `UsageError` for `segment` with photos.
+        An image is the path of a file, its bytes, a `PIL.Image`, or an array [h, w] or
+        [h, w, 1, 3 or 4] of uint8 or of floats in 0..1; an array [n, h, w(, c)] is n of them.
+        Photos become squares as in training. Where training saw light characters on black, as
+        MNIST's, a file or a picture of another size is brought to that form (`inference.drawn`);
+        an array of the training images' shape is taken as it is. With `segment` a picture of
+        several characters gives an answer for each, from left to right. `temperature` as `evaluate`
+        fits it: above 1 makes probabilities less sure, and changes no answer. Raises `DataError`
+        for what is no image, and without `segment` for several characters; `UsageError` for
+        `segment` with photos.
         """
         check_temperature(temperature)
         logits = self.logits(self.see(images, segment=segment))

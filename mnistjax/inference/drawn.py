@@ -12,7 +12,7 @@ import PIL.Image
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
-from mnistjax.data.ink import ink_box
+from mnistjax.data.ink import ink_box, stroke_width
 from mnistjax.errors import DataError
 
 LEAST_CONTRAST = 24  # levels of 255 between ink and ground: less is an empty picture's noise
@@ -33,15 +33,23 @@ class Drawing(NamedTuple):
     """Each as the network sees it."""
 
 
-def drawing(grey: UInt8[np.ndarray, "height width"], *, size: int, side: int) -> Drawing:
+def drawing(
+    grey: UInt8[np.ndarray, "height width"],
+    *,
+    size: int,
+    side: int,
+    stroke: float = STROKE,
+    grain: int | None = None,
+) -> Drawing:
     """The characters in `grey`, each in a square of `size` with its longer side scaled to `side`.
 
-    Raises `DataError` if nothing is drawn there.
+    `stroke` and `grain` as `in_form` takes them. Raises `DataError` if nothing is drawn there.
     """
     grey = unpadded(grey)
     ink = ink_of(grey)
     characters = separate(ink)
-    return Drawing(grey, ink, characters, [in_form(one, size, side) for one in characters])
+    seen = [in_form(one, size, side, stroke=stroke, grain=grain) for one in characters]
+    return Drawing(grey, ink, characters, seen)
 
 
 def unpadded(grey: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height2 width2"]:
@@ -151,11 +159,26 @@ def _cut(ink: np.ndarray, mask: Bool[np.ndarray, "h w"]) -> np.ndarray:
 
 
 def in_form(
-    character: UInt8[np.ndarray, "height width"], size: int, side: int
+    character: UInt8[np.ndarray, "height width"],
+    size: int,
+    side: int,
+    *,
+    stroke: float = STROKE,
+    grain: int | None = None,
 ) -> UInt8[np.ndarray, "{size} {size}"]:
-    """`character` scaled so that its longer side is `side`, its mass in the middle of `size`."""
+    """`character` scaled so that its longer side is `side`, its mass in the middle of `size`.
+
+    Strokes are at least `stroke` wide then. Of a set that was enlarged from squares of `grain`, it
+    is made so large first and enlarged likewise: of 180 drawn digits a network of scikit-learn's
+    8x8 digits reads 164 so, 119 without.
+    """
+    if grain is not None and grain < size:
+        part = grain / size
+        small = in_form(character, grain, round(side * part), stroke=stroke * part)
+        by = PIL.Image.Resampling.BICUBIC
+        return np.asarray(PIL.Image.fromarray(small).resize((size, size), by))
     scale = side / max(character.shape)
-    thick = _thick_enough(character, scale)
+    thick = _thick_enough(character, stroke / scale)
     scale = side / max(thick.shape)
     height, width = (max(1, round(n * scale)) for n in thick.shape)
     by = PIL.Image.Resampling.BOX if scale < 0.5 else PIL.Image.Resampling.BICUBIC
@@ -170,16 +193,11 @@ def in_form(
     return square[top : top + size, left : left + size].astype(np.uint8)
 
 
-def _thick_enough(character: np.ndarray, scale: float) -> np.ndarray:
-    """With strokes of at least `STROKE` pixels once it is scaled."""
-    lit = character > 127
-    if not lit.any():
+def _thick_enough(character: np.ndarray, least: float) -> np.ndarray:
+    """With strokes of at least `least` pixels."""
+    stroke = stroke_width(character)
+    r = int(round((least - stroke) / 2))
+    if r < 1 or not stroke:
         return character
-    inside = np.asarray(ndimage.distance_transform_edt(np.pad(lit, 1)))
-    stroke = 2 * float(np.percentile(inside[inside > 0], 90))  # its widest places
-    missing = (STROKE / scale - stroke) / 2
-    if missing < 1:
-        return character
-    r = int(round(missing))
     y, x = np.ogrid[-r : r + 1, -r : r + 1]
     return ndimage.grey_dilation(np.pad(character, r), footprint=x**2 + y**2 <= r**2)

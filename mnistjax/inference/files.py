@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from mnistjax.data.found_pictures import LeftOut, shown
+from mnistjax.data.found_pictures import LeftOut, content, shown
 from mnistjax.errors import DataError
 from mnistjax.inference.classifier import Answers, Classifier
 from mnistjax.inference.images import Image
@@ -51,7 +51,7 @@ def answer_files(
     left_out: list[LeftOut] = []
     for start in range(0, len(files), BLOCK):
         block = files[start : start + BLOCK]
-        got = see_each(classifier, block, segment=segment)
+        got = see_each(classifier, [content(file) for file in block], segment=segment)
         left_out += without_answer(map(shown, block), got)
         read = [(f, one) for f, one in zip(block, got, strict=True) if isinstance(one, np.ndarray)]
         if not read:

@@ -10,13 +10,14 @@ from jaxtyping import Shaped, UInt8
 
 from mnistjax.data.picture import Fit, fit_picture, read_picture, to_grey
 from mnistjax.errors import DataError, UsageError
-from mnistjax.inference.drawn import Drawing, drawing
+from mnistjax.inference.drawn import STROKE, Drawing, drawing
 
-Image = Path | str | PIL.Image.Image | Shaped[np.ndarray, "..."]
+Image = Path | str | bytes | PIL.Image.Image | Shaped[np.ndarray, "..."]
 
 
 # Thin strokes stay, and noise is averaged away.
 DRAWN = 280
+THINNER = 0.8  # than the usual stroke of training: thinner ones are thickened
 
 
 class ImageForm(NamedTuple):
@@ -26,11 +27,18 @@ class ImageForm(NamedTuple):
     fit: Fit
     ink_side: int | None
     """Of sets of light characters on black: their usual longer side (`data.ink`)."""
+    stroke: float = STROKE
+    """How wide strokes have to be at least."""
+    grain: int | None = None
+    """The side of the squares that the images were enlarged from."""
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "ImageForm":
         """From what model.safetensors says of its images."""
-        return cls(tuple(facts["shape"]), facts["fit"], facts["ink_side"])
+        usual = facts.get("ink_stroke")
+        stroke = STROKE if usual is None else THINNER * usual
+        side, grain = facts["ink_side"], facts.get("enlarged_from")
+        return cls(tuple(facts["shape"]), facts["fit"], side, stroke, grain)
 
 
 def as_batch(
@@ -69,10 +77,7 @@ def _seen(image: Image, form: ImageForm, *, segment: bool) -> UInt8[np.ndarray, 
 def as_photo(image: Image, form: ImageForm) -> UInt8[np.ndarray, "height width channels"]:
     """A picture as training saw those of its folders."""
     side = max(form.shape[:2])
-    if isinstance(image, Path | str):
-        pixels = read_picture(Path(image), size=side, fit=form.fit)
-    else:
-        pixels = fit_picture(_as_pillow(image), size=side, fit=form.fit)
+    pixels = _pixels(image, side, form.fit)
     pixels = pixels if form.shape[2] == 3 else to_grey(pixels[None])[0]
     if pixels.shape != form.shape:
         shape = "x".join(map(str, form.shape))
@@ -84,15 +89,26 @@ def as_photo(image: Image, form: ImageForm) -> UInt8[np.ndarray, "height width c
 def as_drawing(image: Image, form: ImageForm) -> Drawing:
     """A picture of characters with every step that brings them to the form of training."""
     assert form.ink_side is not None
+    pixels = _pixels(image, DRAWN, "pad")
+    return drawing(
+        to_grey(pixels[None])[0, ..., 0],
+        size=form.shape[0],
+        side=form.ink_side,
+        stroke=form.stroke,
+        grain=form.grain,
+    )
+
+
+def _pixels(image: Image, size: int, fit: Fit) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    if isinstance(image, bytes):
+        return read_picture(image, size=size, fit=fit)
     if isinstance(image, Path | str):
-        pixels = read_picture(Path(image), size=DRAWN, fit="pad")
-    else:
-        pixels = fit_picture(_as_pillow(image), size=DRAWN, fit="pad")
-    return drawing(to_grey(pixels[None])[0, ..., 0], size=form.shape[0], side=form.ink_side)
+        return read_picture(Path(image), size=size, fit=fit)
+    return fit_picture(_as_pillow(image), size=size, fit=fit)
 
 
 def _listed(images: Image | Sequence[Image]) -> Sequence[Image]:
-    alone = isinstance(images, Path | str | PIL.Image.Image | np.ndarray)
+    alone = isinstance(images, Path | str | bytes | PIL.Image.Image | np.ndarray)
     return [images] if alone else images  # type: ignore[list-item, return-value]
 
 

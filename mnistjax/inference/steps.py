@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mnistjax.data.folder_layout import printable
+from mnistjax.data.found_pictures import content
 from mnistjax.data.picture import read_picture
 from mnistjax.disk import storage_errors
 from mnistjax.inference.classifier import Answers
@@ -18,10 +19,11 @@ SEEN = "what the network sees"
 
 def steps_of(file: Path, form: ImageForm) -> list[tuple[str, list[np.ndarray]]]:
     """The picture, then each step with its images: of characters ink and cut, of photos none."""
-    picture = [read_picture(file, size=DRAWN, fit="pad")]
+    source = content(file)
+    picture = [read_picture(source, size=DRAWN, fit="pad")]
     if form.ink_side is None:
-        return [("the picture", picture), (SEEN, [as_photo(file, form)])]
-    drawn = as_drawing(file, form)
+        return [("the picture", picture), (SEEN, [as_photo(source, form)])]
+    drawn = as_drawing(source, form)
     return [
         ("the picture", picture),
         ("its ink", [drawn.ink]),
