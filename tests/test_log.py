@@ -84,13 +84,14 @@ def test_rows_lost_before_the_checkpoint_are_told(tmp_path, capsys):
 
 
 def test_a_kill_while_resuming_loses_no_row(tmp_path, monkeypatch):
-    def half(path, text, **_):
-        path.write_bytes(text[: len(text) // 2].encode())
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise KeyboardInterrupt
 
     with MetricsLog(tmp_path) as log:
         write(log, [1, 2])
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         MetricsLog(tmp_path, upto=2)
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2]

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mnistjax.data.dataset import Dataset
 
@@ -30,6 +29,8 @@ def confusion(
     >>> confusion(np.array([[1.0, 0], [1, 0], [0, 1]]), np.array([0, 1, 1])).tolist()
     [[1, 0], [1, 1]]
     """
+    from sklearn.metrics import confusion_matrix  # scikit-learn: 1 s of import
+
     classes = np.arange(logits.shape[1])
     return confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
 
@@ -40,6 +41,8 @@ def by_class(
     class_names: tuple[str, ...],
 ) -> list[ClassScores]:
     """Precision, recall, F1 and support of every class; 0 where one is not defined."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     columns = precision_recall_fscore_support(
         labels,
         logits.argmax(axis=1),

@@ -22,7 +22,7 @@ def seen_in(body: bytes, form: ImageForm) -> UInt8[np.ndarray, "n height width c
     drawn = form.ink_side is not None
     size, fit = (DRAWN, "pad") if drawn else (max(form.shape[:2]), form.fit)
     pixels = read_picture(body, size=size, fit=fit)
-    return as_batch(pixels, form, segment=True)
+    return as_batch(pixels, form, segment=drawn)
 
 
 def data_uri(image: UInt8[np.ndarray, "height width channels"]) -> str:
