@@ -17,8 +17,9 @@ import tyro
 from mnistjax import cli
 from mnistjax.errors import Stopped, StorageError, UsageError
 from mnistjax.platforms import PLATFORMS, choose_platform
+from mnistjax.runs.directory import ARCHIVE, began
 
-RUNS, ARCHIVE = Path("runs"), "model.safetensors"
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,6 @@ def serve(config: ServeConfig, run: Path, bound: socket.socket) -> int:
 
 def newest_finished() -> Path | None:
     """The run under runs/ that began last of those that hold a trained network."""
-    from mnistjax.runs.directory import began
-
     runs = [path.parent for path in RUNS.glob(f"*/{ARCHIVE}")]
     return max(runs, key=began, default=None)
 

@@ -1,6 +1,6 @@
 """Where the ink of a character is: light on a dark ground, as MNIST has it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -12,8 +12,15 @@ SAMPLE = 200  # images looked at
 DARK = 32  # of 255: what counts as ground at a rim
 
 
-def ink_side(images: Shaped[np.ndarray, "n height width channels"] | LazyImages) -> int | None:
-    """The usual longer side of what is drawn in `images`, in pixels; None if nothing is.
+class Ink(NamedTuple):
+    """What is usual in a set, in pixels: the longer side of what is drawn, the strokes' width."""
+
+    side: int
+    stroke: float
+
+
+def usual_ink(images: Shaped[np.ndarray, "n height width channels"] | LazyImages) -> Ink | None:
+    """What `images` have for ink; None if nothing is drawn in them.
 
     Drawn is: one channel, and a ground that is dark around. MNIST's characters
     were scaled to 20 of 28 pixels (LeCun et al. 1998, yann.lecun.com/exdb/mnist), those of other
@@ -21,27 +28,13 @@ def ink_side(images: Shaped[np.ndarray, "n height width channels"] | LazyImages)
 
     >>> image = np.zeros((1, 28, 28, 1), np.uint8)
     >>> image[0, 4:24, 10:14] = 255
-    >>> ink_side(image), ink_side(255 - image)
-    (20, None)
+    >>> usual_ink(image), usual_ink(255 - image)
+    (Ink(side=20, stroke=4.0), None)
     """
     sample = _sample(images)
-    if sample is None:
-        return None
     sides = [max(box[1] - box[0], box[3] - box[2]) for box in map(ink_box, sample) if box]
-    return int(np.median(sides)) if sides else None
-
-
-def ink_stroke(images: Shaped[np.ndarray, "n height width channels"] | LazyImages) -> float | None:
-    """The usual width of the strokes in `images`, in pixels; None as `ink_side`.
-
-    >>> image = np.zeros((1, 28, 28, 1), np.uint8)
-    >>> image[0, 4:24, 10:14] = 255
-    >>> ink_stroke(image)
-    4.0
-    """
-    sample = _sample(images)
-    widths = [] if sample is None else [stroke_width(one) for one in sample if one.any()]
-    return float(np.median(widths)) if widths else None
+    widths = [stroke_width(one) for one in sample if one.any()]
+    return Ink(int(np.median(sides)), float(np.median(widths))) if sides else None
 
 
 def stroke_width(image: UInt8[np.ndarray, "height width"]) -> float:
@@ -50,14 +43,15 @@ def stroke_width(image: UInt8[np.ndarray, "height width"]) -> float:
     return 2 * float(np.percentile(inside[inside > 0], 90)) if inside.any() else 0.0
 
 
-def _sample(images: Any) -> UInt8[np.ndarray, "n height width"] | None:
-    """Some of the images, if they are drawn on a dark ground."""
+def _sample(images: Any) -> UInt8[np.ndarray, "n height width"]:
+    """Some of the images, if they are drawn on a dark ground; else none."""
+    none = np.empty((0, *images.shape[1:3]), np.uint8)
     if images.shape[-1] != 1 or images.dtype != np.uint8:
-        return None
+        return none
     rows = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)
     sample = np.asarray(images[np.unique(rows)][..., 0])
     rims = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
-    return sample if np.median(rims) <= DARK else None
+    return sample if np.median(rims) <= DARK else none
 
 
 def ink_box(

@@ -9,10 +9,10 @@ from jaxtyping import Float32
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.found_pictures import named, refuse
 from mnistjax.data.lazy_images import parts
-from mnistjax.data.split import part_validation, subset
 from mnistjax.errors import DataError, UsageError
 from mnistjax.inference.classifier import Classifier
 from mnistjax.inference.files import see_each, without_answer
+from mnistjax.inference.own_data import parts_of_run
 from mnistjax.training.evaluate import evaluate, make_eval_step
 from mnistjax.training.metrics import Metrics
 
@@ -98,9 +98,7 @@ def held_out(data: Dataset, settings: Mapping[str, Any]) -> Split:
     if data.sha256 != settings.get("dataset_sha256"):
         why = "is not what the run was trained on, and only that says what it held out"
         raise DataError(data.name, why, fix="pass the run's own data, or drop `calibrate=True`")
-    seed, count = settings["seed"], len(data.train.labels)
-    examples = subset(data.train, size=settings.get("train_size") or count, seed=seed)
-    _, held = part_validation(data, examples, fraction=settings["validation"], seed=seed)
+    _, held = parts_of_run(data, settings)
     if held is None:
         fix = "train with a share held out, or drop `calibrate=True`"
         raise UsageError("`calibrate=True`", "the run held nothing out to fit it on", fix=fix)

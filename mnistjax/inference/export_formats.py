@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mnistjax.errors import StorageError, UsageError
+from mnistjax.runs.directory import ARCHIVE
 
 NEEDS = {"stablehlo": "flatbuffers", "onnx": "onnx", "safetensors": "safetensors"}
 """Format, which is also the suffix of its files -> the package that writes it."""
@@ -27,7 +28,7 @@ def output_of(run: Path, format: str, output: Path | None, *, force: bool) -> Pa
     >>> output_of(Path("runs/a"), "onnx", None, force=False).as_posix()
     'runs/a/model.onnx'
     """
-    archive = run if run.is_file() else run / "model.safetensors"
+    archive = run if run.is_file() else run / ARCHIVE
     path = output or archive.with_name(f"model.{format}")
     if path.absolute() == archive.absolute() or (path.exists() and path.samefile(archive)):
         what = f"`output` {path}" if output else f"`format` {format}"

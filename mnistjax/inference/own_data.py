@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnistjax.data.dataset import Dataset
+from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
 from mnistjax.data.picture import Photos
+from mnistjax.data.split import part_validation, subset
 from mnistjax.inference.images import DRAWN, ImageForm
 from mnistjax.runs.directory import CONFIG, read_config
 
@@ -46,6 +47,13 @@ def photos_for(form: ImageForm) -> Photos:
     if form.ink_side is not None:
         return Photos(DRAWN, fit="pad", color=False)
     return Photos(form.shape[0], fit=form.fit, color=form.shape[2] == 3)
+
+
+def parts_of_run(data: Dataset, settings: Mapping[str, Any]) -> tuple[Split, Split | None]:
+    """What a run of `settings` on `data` trained on, and what it held out."""
+    seed, count = settings.get("seed", 0), len(data.train.labels)
+    examples = subset(data.train, size=settings.get("train_size") or count, seed=seed)
+    return part_validation(data, examples, fraction=settings.get("validation", 0.1), seed=seed)
 
 
 def settings_of_run(run: Path) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def network(described: Described) -> Callable[[Params, Array], Array] | None:
     >>> network(described) is not None, network({"network": "MyNet", "ours": False})
     (True, None)
     """
+    module = module_of(described)
+    return None if module is None else lambda params, images: module(params)(images)
+
+
+def module_of(described: Described) -> Callable[[Params], Any] | None:
+    """What makes the described module of its parameters; None for a network not ours."""
     known = {"CNN": CNN, "FineTuned": FineTuned}.get(described["network"])
     if known is None or not described.get("ours", True):
         return None
@@ -58,7 +64,7 @@ def network(described: Described) -> Callable[[Params, Array], Array] | None:
     arguments = {name: _argument(of) for name, of in described.items() if name not in more}
     model = nnx.eval_shape(lambda: known(**arguments, rngs=nnx.Rngs(0)))
     graphdef, _ = nnx.split(model, nnx.Param)
-    return lambda params, images: nnx.merge(graphdef, params)(images)
+    return lambda params: nnx.merge(graphdef, params)
 
 
 def _argument(value: Any) -> Any:

@@ -14,10 +14,10 @@ from mnistjax.disk import write_whole
 from mnistjax.errors import StorageError, UsageError
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import ModelState, Params
+from mnistjax.runs.directory import ARCHIVE as ARCHIVE
 from mnistjax.runs.leaves import is_key
 from mnistjax.training.freeze import paths
 
-ARCHIVE = "model.safetensors"
 SCHEMA = "mnistjax-model-1"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mnistjax.errors import StorageError
 
-CONFIG = "config.json"
+CONFIG, ARCHIVE = "config.json", "model.safetensors"
 
 
 def check_directory(directory: Path, *, resume: bool | None) -> None:

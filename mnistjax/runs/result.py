@@ -9,7 +9,7 @@ import numpy as np
 
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.folder import PHOTOS
-from mnistjax.data.ink import ink_side, ink_stroke
+from mnistjax.data.ink import usual_ink
 from mnistjax.files import params_sha256, versions, write_json
 from mnistjax.models.functional import Params
 from mnistjax.models.summary import LayerRow
@@ -97,12 +97,11 @@ def archived(about: About, summary: dict[str, Any]) -> dict[str, Any]:
     photos = data.photos or PHOTOS
     images = {"shape": [*data.image_shape], "fit": photos.fit, "photos": data.photos is not None}
     names = "experiment", "dataset", "dataset_sha256", "test_examples", "test_accuracy", "versions"
-    if not data.photos:
-        seen = data.train.images
-        images |= {"ink_side": ink_side(seen), "ink_stroke": ink_stroke(seen)}
+    ink = None if data.photos else usual_ink(data.train.images)
+    images |= {"ink_side": ink and ink.side, "ink_stroke": ink and ink.stroke}
     return {
         "network": about.network,
-        "images": {"ink_side": None, "enlarged_from": data.enlarged_from} | images,
+        "images": images | {"enlarged_from": data.enlarged_from},
         "class_names": [*data.class_names],
     } | {name: summary[name] for name in names if name in summary}
 

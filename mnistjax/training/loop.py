@@ -144,6 +144,7 @@ def _fit(
     rhythm: Rhythm,
 ) -> Iterator[Event]:
     state, (epochs, batch_size, seed, donate) = at.state, rhythm
+    keep = (lambda state: state) if donate else own
     padded = not jax.tree.leaves(state.model_state)
     score = partial(scored, eval_step, evaluated_params(state), state.model_state)
     check_split(train, "train", score=score, batch_size=batch_size)
@@ -158,7 +159,6 @@ def _fit(
     for epoch in range(begun, epochs):
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
         with closing(batches_of(order, first=done, padded=padded)) as batches:
-            keep = own if not donate else lambda state: state
             yield from _through(batches, at, train_step, epoch, should_stop, keep)
         whole = at.step == (epoch + 1) * steps
         scores = _validate(eval_step, at.state, validation, should_stop) if whole else None

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mnistjax.data.batches import to_unit
 from mnistjax.models.cnn import CNN
+from mnistjax.models.described import module_of
 from mnistjax.models.functional import Params
 from mnistjax.models.head import as_vector
 from mnistjax.models.vgg16 import convolutions, walk
@@ -25,12 +26,10 @@ Inside = Callable[[np.ndarray], tuple[dict[str, np.ndarray], np.ndarray]]
 def make_inside(archive: Archive) -> Inside | None:
     """What looks into the network of `archive`; None for one that is not this library's."""
     about = archive.about["network"]
-    if about["network"] == "CNN" and about.get("ours", True):
-        look: Callable[[Params, jax.Array], Any] = _in_cnn(about)
-    elif "frozen" in about:
-        look = _in_vgg16(about)
-    else:
+    module = module_of(about)
+    if module is None:
         return None
+    look = _in_vgg16(about) if "frozen" in about else _in_cnn(module)
     params, jitted = jax.device_put(archive.params), jax.jit(look)
 
     def inside(images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -40,14 +39,9 @@ def make_inside(archive: Archive) -> Inside | None:
     return inside
 
 
-def _in_cnn(about: dict[str, Any]) -> Callable[[Params, jax.Array], Any]:
-    arguments = {name: value for name, value in about.items() if name != "network"}
-    arguments["image_shape"] = tuple(arguments["image_shape"])
-    model = nnx.eval_shape(lambda: CNN(**arguments, rngs=nnx.Rngs(0)))
-    graphdef, _ = nnx.split(model, nnx.Param)
-
+def _in_cnn(module: Callable[[Params], CNN]) -> Callable[[Params, jax.Array], Any]:
     def look(params: Params, images: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-        model = nnx.merge(graphdef, params)
+        model = module(params)
         normalise = local_response_norm if model.lrn else lambda x: x
         conv1 = normalise(model.conv1(to_unit(images), model.size1))
         conv2 = normalise(model.conv2(conv1, model.size2))

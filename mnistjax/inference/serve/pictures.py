@@ -7,8 +7,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Shaped, UInt8
 
-from mnistjax.data.picture import read_picture
-from mnistjax.inference.images import DRAWN, ImageForm, as_batch
+from mnistjax.inference.images import ImageForm, as_batch
 
 TILE = 28  # pixels of a feature map's side on the page, at most
 COLUMNS, MOST_TILES = 8, 64
@@ -19,10 +18,7 @@ def seen_in(body: bytes, form: ImageForm) -> UInt8[np.ndarray, "n height width c
 
     Nothing is written to disk. Raises `DataError` for what is no picture.
     """
-    drawn = form.ink_side is not None
-    size, fit = (DRAWN, "pad") if drawn else (max(form.shape[:2]), form.fit)
-    pixels = read_picture(body, size=size, fit=fit)
-    return as_batch(pixels, form, segment=drawn)
+    return as_batch(body, form, segment=form.ink_side is not None)
 
 
 def data_uri(image: UInt8[np.ndarray, "height width channels"]) -> str:

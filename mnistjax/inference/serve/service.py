@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
-from mnistjax.inference.classifier import Answers, Classifier
+from mnistjax.inference.classifier import Classifier
 from mnistjax.inference.serve.batching import Batcher
 from mnistjax.inference.serve.inside import make_inside
 from mnistjax.inference.serve.nearest import Nearest, Training
 from mnistjax.inference.serve.occlusion import covered, ground_of, heat
 from mnistjax.inference.serve.pictures import data_uri, seen_in, tiles
 from mnistjax.inference.serve.requests import Refused, number, picture_bytes
-from mnistjax.report.scores import probabilities
 
 AT_ONCE = 64  # requests whose pictures are held in memory
 DECODED_AT_ONCE = 2  # of up to 144 MB each
@@ -55,7 +54,7 @@ class Service:
         if len(seen) > 1 and "segment" not in request.query_params:
             fix = "add ?segment=1 to the address to have each read"
             raise Refused(422, f"the picture shows {len(seen)} characters", fix)
-        answers = self._answers(await self._logits(seen))
+        answers = self._classifier.answers(await self._logits(seen))
         each = [
             {"top": [{"name": name, "probability": p} for name, p in top], "seen": data_uri(image)}
             for top, image in zip(answers.top(TOP), seen, strict=True)
@@ -86,9 +85,9 @@ class Service:
         """Where the answer comes from: how much less likely it is with each place covered."""
         seen = await self._one(request)
         images, masks = covered(seen[0], ground_of(seen[0], self._classifier.form))
-        before = self._answers(await self._logits(seen))
+        before = self._classifier.answers(await self._logits(seen))
         label = int(before.labels[0])
-        after = self._answers(await self._logits(images)).probabilities[:, label]
+        after = self._classifier.answers(await self._logits(images)).probabilities[:, label]
         probability = float(before.probabilities[0, label])
         return {
             "name": before.names[0],
@@ -97,9 +96,6 @@ class Service:
             "seen": data_uri(seen[0]),
             "heat": data_uri(heat(probability - after, masks)),
         }
-
-    def _answers(self, logits: np.ndarray) -> Answers:
-        return Answers(probabilities(logits), self._classifier.class_names)
 
     async def _one(self, request: Request) -> np.ndarray:
         """What the network sees of the picture, of several characters the one asked for."""

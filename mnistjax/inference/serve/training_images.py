@@ -7,12 +7,11 @@ import numpy as np
 
 from mnistjax.data.dataset import Dataset
 from mnistjax.data.digits import load_digits
-from mnistjax.data.load import load_dataset
-from mnistjax.data.picture import Photos
-from mnistjax.data.split import part_validation, subset
+from mnistjax.data.split import subset
 from mnistjax.errors import DataError
+from mnistjax.inference.images import ImageForm
+from mnistjax.inference.own_data import Wanted, parts_of_run, settings_of_run
 from mnistjax.inference.serve.nearest import Training
-from mnistjax.runs.directory import CONFIG, read_config
 
 MOST = 60_000  # through the small CNN: seconds
 MOST_VGG16 = 2_000  # of 64x64: 10 s; larger ones are as many fewer, 200 at least
@@ -24,16 +23,12 @@ def training_images(run: Path, about: dict[str, Any]) -> Training:
     Raises `DataError` that says why where they cannot be had, or are others now.
     """
     directory = run if run.is_dir() else run.parent
-    config = read_config(directory) if (directory / CONFIG).is_file() else {}
+    config = settings_of_run(directory)
     data = _data(about, config)
     if data.sha256 != about["dataset_sha256"]:
         why = "are not what the run was trained on any more"
         raise DataError("the images there", why, fix="put them back")
-    seed = config.get("seed", 0)
-    train = subset(data.train, size=config.get("train_size") or len(data.train.labels), seed=seed)
-    train, _ = part_validation(
-        data, train, fraction=config.get("validation", 0.1) or 0, seed=config.get("seed", 0)
-    )
+    train, _ = parts_of_run(data, config)
     most = _most(about)
     kept = train if len(train.labels) <= most else subset(train, size=most, seed=0)
     count = len(train.labels)
@@ -50,16 +45,8 @@ def _data(about: dict[str, Any], config: dict[str, Any]) -> Dataset:
     if not place or not Path(place).expanduser().exists():
         why = "came over the network" if not place else f"{place} is no more"
         raise DataError("the training images", why, fix="pass `data_dir` when training")
-    images = about["images"]
-    colour = True if config.get("color") else False if config.get("grey") else None
-    photos = Photos(
-        size=max(images["shape"][:2]),
-        fit=images["fit"],
-        color=colour,
-        skip_unreadable=config.get("skip_unreadable", False),
-    )
-    verify = not config.get("allow_unverified_data", False)
-    return load_dataset(config.get("dataset", "auto"), place, photos=photos, verify=verify)
+    wanted = Wanted.by(config) or Wanted(data_dir=Path(place))
+    return wanted.load(ImageForm.of(about["images"]))
 
 
 def _most(about: dict[str, Any]) -> int:
