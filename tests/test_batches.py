@@ -3,9 +3,11 @@ import hashlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mnistjax.data import batches
 from mnistjax.data.batches import epoch_order, on_device, take_batch, to_unit
 from mnistjax.data.dataset import Split
 
@@ -26,6 +28,23 @@ def test_order_follows_from_seed_and_epoch_alone():
     assert order(3, 1) == order(3, 1)
     assert order(3, 1) != order(3, 2)
     assert order(3, 1) != order(4, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 1625, 1626, 60_000])
+def test_the_order_is_the_permutation_of_jax(count):
+    key = jax.random.fold_in(jax.random.key(5, impl="threefry2x32"), 2)
+    with jax.threefry_partitionable(True):
+        expected = np.asarray(jax.random.permutation(key, count))
+    order = np.asarray(epoch_order(5, 2, count=count, batch_size=count))[0]
+    np.testing.assert_array_equal(order, expected)
+
+
+@pytest.mark.parametrize("bits", [0, 3])
+def test_equal_sort_keys_keep_the_order_they_had(monkeypatch, bits):
+    monkeypatch.setattr(batches, "_sort_keys", lambda *a, count: [jnp.arange(count) % 2**bits])
+    order = np.asarray(epoch_order(0, 0, count=1000, batch_size=1000))[0]
+    stable = np.argsort(np.arange(1000) % 2**bits, kind="stable")
+    np.testing.assert_array_equal(order, stable)
 
 
 def test_golden_order():
