@@ -82,7 +82,8 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     layers = summarise(model, data.image_shape)
     common.banner(config, directory, (train, validation, data), epochs)
     common.show_model(config, layers)
-    apply_fn, params = functional(model)
+    described, (apply_fn, params) = describe(model), functional(model)
+    del model  # its arrays are copied: of 24 million parameters 91 MiB
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
@@ -102,7 +103,7 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
         layers=layers,
         train_examples=len(train.labels),
         validation_examples=plan.held_out,
-        network=describe(model),
+        network=described,
         facts=common.shared_facts(config),
         filters=np.asarray(trained.params["conv1"]["kernel"]),
     )

@@ -78,6 +78,31 @@ def test_they_are_the_same_bits_as_programs_are_compiled_outside_of_tests():
     assert done.returncode == 0, done.stderr[-1000:]
 
 
+EVALUATED_ALIKE = """
+import numpy as np, mnistjax as mj
+from flax import nnx
+from mnistjax.inference.forward import make_forward_of
+from mnistjax.training.evaluate import evaluate, make_eval_step
+for side, counts in ((12, (1, 20, 64, 90)), (200, (1, 20, 60))):
+    model = mj.CNN(image_shape=(side, side, 1), num_classes=3, rngs=nnx.Rngs(0))
+    apply_fn, params = mj.functional(model)
+    step, forward = make_eval_step(apply_fn=apply_fn), make_forward_of(apply_fn, params, ())
+    images = np.random.default_rng(0).integers(0, 256, (max(counts), side, side, 1), np.uint8)
+    whole = forward(images)
+    for count in counts:
+        split = mj.Split(images[:count], np.zeros(count, np.int32))
+        for logits in (forward(split.images), evaluate(step, params, split)[1]):
+            assert np.array_equal(logits, whole[:count]), (side, count)
+"""
+
+
+def test_sets_of_any_size_are_evaluated_to_the_bits_of_their_images_in_a_larger_one():
+    plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-c", EVALUATED_ALIKE]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
 def test_more_than_the_largest_batch_is_several(classifier):
     many = np.concatenate([TEST.images] * 3)
     assert np.array_equal(classifier.logits(many), np.concatenate([scratch_run().logits] * 3))

@@ -15,15 +15,15 @@ from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.described import network
 from mnistjax.models.functional import ApplyFn, ModelState, Params, call
 from mnistjax.runs.archive import Archive
-from mnistjax.training.evaluate import ALIKE, usual_rows
+from mnistjax.training.evaluate import fewest_rows, usual_rows
 from mnistjax.training.metrics import widen
 from mnistjax.weights.preprocess import to_vgg_input
 
 Forward = Callable[[UInt8[np.ndarray, "n h w c"]], Float32[np.ndarray, "n classes"]]
 
-# A frozen block's rows are places of the map, so of larger images fewer than `ALIKE` are rounded
-# alike: of 96x96 from 4 on.
-ALIKE_PIXELS = ALIKE * 32 * 32
+# A frozen block's rows are places of the map, so of larger images fewer are rounded alike: of 32x32
+# from 64 on, of 96x96 from 4 on.
+ALIKE_PIXELS = 64 * 32 * 32
 
 
 def make_forward(archive: Archive) -> Forward:
@@ -67,7 +67,7 @@ def _after_frozen(
     backbone = {n: of for n, of in params["backbone"].items() if n.partition("_")[0] not in blocks}
     trained = {"head": params["head"], "backbone": backbone}
     second = _on_device(lambda params, maps: widen(apply_fn(params, maps)), trained)
-    few = min(ALIKE, max(1, ALIKE_PIXELS // size**2))
+    few = max(1, ALIKE_PIXELS // size**2)
 
     def forward(images: np.ndarray) -> np.ndarray:
         maps = _in_batches(first, (few, BATCH), images)
@@ -77,7 +77,8 @@ def _after_frozen(
 
 
 def _in_usual_batches(fn: Callable[[np.ndarray], jax.Array], images: np.ndarray) -> np.ndarray:
-    return _in_batches(fn, (ALIKE, usual_rows(images.shape[1:])), images)
+    shape = images.shape[1:]
+    return _in_batches(fn, (fewest_rows(shape), usual_rows(shape)), images)
 
 
 def _on_device(fn: Callable[[Any, jax.Array], jax.Array], arrays: Any) -> Callable[..., jax.Array]:

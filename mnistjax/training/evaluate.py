@@ -58,18 +58,29 @@ def make_eval_step(
     return eval_step
 
 
-# Examples at a time. Of 512 photos of 224x224 the CNN's first map alone would be 0.8 GB; from 64
-# rows on each is rounded alike, however many there are (measured on a CPU).
-ROWS, ALIKE, VALUES = 512, 64, 2**21
+# Examples at a time. Of 64 photos of 224x224 the CNN's first map alone would be 0.4 GB. Small
+# images are rounded alike from 96 rows on, however many there are (measured with AVX2, products of
+# 1 to 128 outputs; with AVX-512, of 10), so fewer are filled up to ALIKE; large ones are always as
+# many.
+ROWS, ALIKE, VALUES, FEWEST = 512, 128, 2**21, 16
 
 
 def usual_rows(shape: tuple[int, ...]) -> int:
-    """How many images of [height, width, channels] are evaluated at a time.
+    """How many images of [height, width, channels] are evaluated at a time, at most.
 
     >>> usual_rows((32, 32, 3)), usual_rows((224, 224, 3))
-    (512, 64)
+    (512, 16)
     """
-    return max(ALIKE, min(ROWS, VALUES // max(1, math.prod(shape))))
+    return max(FEWEST, min(ROWS, VALUES // max(1, math.prod(shape))))
+
+
+def fewest_rows(shape: tuple[int, ...]) -> int:
+    """How many rows at least, those of padding counted, so that every image is rounded alike.
+
+    >>> fewest_rows((32, 32, 3)), fewest_rows((224, 224, 3))
+    (128, 16)
+    """
+    return min(ALIKE, usual_rows(shape))
 
 
 def scored(
@@ -92,8 +103,9 @@ def score_batches(
     `batch_size` is `usual_rows` if not given. Padding rows of the last batch are cut off. Raises
     `NumericalError` for a loss, and so for logits, that are not finite.
     """
-    count, rows = len(split.labels), batch_size or usual_rows(split.images.shape[1:])
-    order = file_order(count=count, batch_size=min(rows, count))
+    count, shape = len(split.labels), split.images.shape[1:]
+    most, least = (batch_size, 1) if batch_size else (usual_rows(shape), fewest_rows(shape))
+    order = file_order(count=count, batch_size=min(most, max(count, least)))
     late = None
     with closing(batches_from(split)(order)) as batches:
         for batch in batches:
@@ -133,10 +145,10 @@ def evaluate(
     """
     score = partial(scored, eval_step, params, model_state)
     split = as_split(split)
-    batch_size = usual_rows(split.images.shape[1:]) if batch_size is None else batch_size
+    checked = usual_rows(split.images.shape[1:]) if batch_size is None else batch_size
     total, rows = Metrics.zero(), []
     with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
-        check_split(split, "split", score=score, batch_size=batch_size)
+        check_split(split, "split", score=score, batch_size=checked)
         for metrics, logits in score_batches(
             eval_step, params, split, model_state=model_state, batch_size=batch_size
         ):
