@@ -152,6 +152,28 @@ def test_a_batch_has_at_most_64_rows_and_leaves_out_who_has_gone():
     assert [len(call) for call in calls] == [60, 60, 60] and 20 not in sum(calls, [])
 
 
+def test_a_pass_waits_for_pictures_that_are_being_decoded_but_not_for_ever():
+    calls = []
+
+    def forward(images):
+        calls.append(len(images))
+        return np.zeros((len(images), 2), np.float32)
+
+    async def ask():
+        batcher, image = Batcher(forward), np.zeros((1, 1, 1, 1), np.uint8)
+        with batcher.expected():
+            first = asyncio.create_task(batcher(image))
+            await asyncio.sleep(0)
+        await batcher(image)
+        await first
+        with batcher.expected():  # a picture that never comes
+            await batcher(image)
+            await asyncio.gather(*(batcher(image) for _ in range(64)))
+
+    asyncio.run(ask())
+    assert calls == [2, 1, 64]
+
+
 def test_a_failing_pass_fails_its_batch_only():
     async def ask():
         def forward(images):

@@ -18,10 +18,19 @@ def slug(facts: dict[str, Any]) -> str:
     >>> slug({"platform": "cpu", "cpu": "AMD EPYC", "isa": ["avx2", "avx512f"], "threads": 2})
     'cpu-amd-epyc-avx512f-2-threads'
     """
-    isa = next((name for name in ("avx512f", "avx2") if name in facts["isa"]), "")
+    isa = widest(facts["isa"])
     name = facts["cpu"] if facts["platform"] == "cpu" else facts["device_kind"]
     words = f"{facts['platform']} {name} {isa} {facts['threads']} threads"
     return "-".join(re.findall(r"[a-z0-9]+", words.lower()))
+
+
+def widest(isa: list[str]) -> str:
+    """The vector instructions that count.
+
+    >>> widest(["avx2", "avx512f", "fma"])
+    'avx512f'
+    """
+    return next((name for name in ("avx512f", "avx2") if name in isa), "")
 
 
 def save(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from benchmarks import ROOT
-from benchmarks.tables.files import RESULTS, read_all
+from benchmarks.tables.files import RESULTS, read_all, widest
 from benchmarks.tables.rows import groups
 from mnistjax.cli import Config
 from mnistjax.errors import DataError
@@ -83,7 +83,11 @@ def heading(file: dict[str, Any]) -> str:
     """The machine in a few words."""
     facts = next(iter(file.values()))["environment"]
     if facts["platform"] == "cpu":
-        return f"CPU: {facts['cpu']}, {facts['threads']} threads"
+        return ", ".join(
+            filter(
+                None, [f"CPU: {facts['cpu']}", widest(facts["isa"]), f"{facts['threads']} threads"]
+            )
+        )
     return f"{facts['platform'].upper()}: {facts['device_kind']}"
 
 

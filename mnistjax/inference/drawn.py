@@ -100,8 +100,8 @@ def _ground(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     small = image[:: max(1, reach // 16), :: max(1, reach // 16)]
     low = ndimage.grey_opening(small, size=min(16, *small.shape) + 3, mode="nearest")
     low = np.asarray(ndimage.gaussian_filter(low, 4, mode="nearest"))
-    zoom = [a / b for a, b in zip(image.shape, low.shape, strict=True)]
-    return np.asarray(ndimage.zoom(low, zoom, order=1, mode="nearest", grid_mode=True))
+    whole = PIL.Image.fromarray(low).resize(image.shape[::-1], PIL.Image.Resampling.BILINEAR)
+    return np.asarray(whole)
 
 
 def otsu(values: Float[np.ndarray, "..."]) -> float:
@@ -110,8 +110,10 @@ def otsu(values: Float[np.ndarray, "..."]) -> float:
     >>> 10 < otsu(np.array([10.0, 10, 10, 200, 200])) < 200
     True
     """
-    counts, edges = np.histogram(values, bins=256, range=(0, 256))
-    middle = (edges[:-1] + edges[1:]) / 2
+    counts, middle = (
+        np.bincount(values.astype(np.uint8).ravel(), minlength=256),
+        np.arange(256) + 0.5,
+    )
     below, above = np.cumsum(counts), counts.sum() - np.cumsum(counts)
     sums = np.cumsum(counts * middle)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -128,7 +130,7 @@ def separate(ink: UInt8[np.ndarray, "height width"]) -> list[UInt8[np.ndarray, "
     than the largest is dirt.
     """
     lit = ink > otsu(ink.astype(np.float32)) / 2
-    parts, _ = cast("tuple[np.ndarray, int]", ndimage.label(ndimage.binary_dilation(lit), EIGHT))
+    parts, _ = cast("tuple[np.ndarray, int]", ndimage.label(_grown(lit), EIGHT))
     labels = parts * lit
     areas = np.bincount(labels.ravel())[1:]
     kept = 1 + np.flatnonzero(areas > SPECK * areas.max())
@@ -139,7 +141,7 @@ def separate(ink: UInt8[np.ndarray, "height width"]) -> list[UInt8[np.ndarray, "
             groups[-1].append(n)
         else:
             groups.append([n])
-    return [_cut(ink, np.isin(labels, group)) for group in groups]
+    return [_cut(ink, labels, boxes, group) for group in groups]
 
 
 def _over(boxes: list, group: list[int], n: int) -> bool:
@@ -151,11 +153,26 @@ def _over(boxes: list, group: list[int], n: int) -> bool:
     return common > min(right - left, columns.stop - columns.start) / 3
 
 
-def _cut(ink: np.ndarray, mask: Bool[np.ndarray, "h w"]) -> np.ndarray:
-    around = ndimage.binary_dilation(mask, iterations=2)  # with its grey edge
-    alone = np.where(around, ink, 0)
+def _cut(ink: np.ndarray, labels: np.ndarray, boxes: list, group: list[int]) -> np.ndarray:
+    """What is in `ink` of the parts in `group`, with its grey edge of two pixels."""
+    spans = [[boxes[n - 1][axis] for n in group] for axis in (0, 1)]
+    rows, columns = (
+        slice(max(0, min(s.start for s in of) - 2), max(s.stop for s in of) + 2) for of in spans
+    )
+    around = _grown(_grown(np.isin(labels[rows, columns], group)))
+    alone = np.where(around, ink[rows, columns], 0)
     top, bottom, left, right = ink_box(alone, above=0) or (0, 1, 0, 1)
     return alone[top:bottom, left:right]
+
+
+def _grown(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """With the four neighbours of each: SciPy's `binary_dilation`, which takes 0.8 ms, in 0.05."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
 
 
 def in_form(

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,8 @@ from jaxtyping import Float32, UInt8
 
 from mnistjax.inference.forward import Forward
 
-ROWS = 64  # `Classifier.logits` computes so many anyway: one image costs what 64 do
+ROWS = 64  # at most in a pass; `Classifier.logits` fills it up, so one image costs what 64 do
+PATIENCE = 0.05  # seconds that a pass waits for pictures that are being decoded
 
 
 class _Waiting(NamedTuple):
@@ -20,14 +23,26 @@ class _Waiting(NamedTuple):
 class Batcher:
     """`await batcher(images)`: logits, with whoever else is waiting in the same forward pass.
 
-    One pass at a time, in a thread; while it runs, the next batch gathers, up to 64 rows or one
-    request. Who has gone by then (a cancelled task) is left out.
+    One pass at a time, in a thread; the next batch gathers while it runs, and while others are
+    `expected`, up to 64 rows or one request. Who has gone by then (a cancelled task) is left out.
     """
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self._waiting: deque[_Waiting] = deque()
         self._working: asyncio.Task[None] | None = None
+        self._expected = 0
+        self._changed = asyncio.Event()
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """Within it images are made ready that may be asked about next: passes wait a little."""
+        self._expected += 1
+        try:
+            yield
+        finally:
+            self._expected -= 1
+            self._changed.set()
 
     async def __call__(
         self, images: UInt8[np.ndarray, "n h w c"]
@@ -39,7 +54,11 @@ class Batcher:
         return await mine.logits
 
     async def _work(self) -> None:
-        while batch := self._next():
+        while self._waiting:
+            await self._gathered()
+            batch = self._next()
+            if not batch:
+                break
             images = np.concatenate([one.images for one in batch])
             try:
                 logits = await asyncio.to_thread(self._forward, images)
@@ -48,6 +67,13 @@ class Batcher:
             else:
                 ends = np.cumsum([len(one.images) for one in batch])
                 _give(batch, np.split(logits, ends[:-1]))
+
+    async def _gathered(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._expected and sum(len(one.images) for one in self._waiting) < ROWS:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     def _next(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -107,10 +107,11 @@ class Service:
     async def _seen(self, request: Request) -> np.ndarray:
         async with self._held:
             body = await picture_bytes(request)
-            async with self._decoding:
-                if await request.is_disconnected():
-                    raise ClientDisconnect
-                seen = await asyncio.to_thread(partial(seen_in, body, self._classifier.form))
+            with self._logits.expected():
+                async with self._decoding:
+                    if await request.is_disconnected():
+                        raise ClientDisconnect
+                    seen = await asyncio.to_thread(partial(seen_in, body, self._classifier.form))
         if len(seen) > MOST_CHARACTERS:
             why = f"the picture shows {len(seen)} characters, more than {MOST_CHARACTERS}"
             raise Refused(422, why, "send a part of it")
