@@ -49,8 +49,7 @@ def main(config: ScratchConfig) -> int:
 
 def scratch(config: ScratchConfig, directory: Path) -> int:
     """The whole run; the exit code is 0."""
-    # Only now the seconds of importing jax: a wrong flag has been answered already.
-    import numpy as np
+    import numpy as np  # now only: jax takes seconds, and a wrong flag has been answered
     from flax import nnx
 
     from experiments import common
@@ -79,10 +78,10 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
         rngs=nnx.Rngs(config.seed),
     )
     epochs = config.epochs or usual_epochs(len(train.labels), batch_size)
-    layers = summarise(model, data.image_shape)
+    layers, described = summarise(model, data.image_shape), describe(model)
     common.banner(config, directory, (train, validation, data), epochs)
     common.show_model(config, layers)
-    described, (apply_fn, params) = describe(model), functional(model)
+    apply_fn, params = functional(model)
     del model  # its arrays are copied: of 24 million parameters 91 MiB
     plan = Plan(
         apply_fn=apply_fn,

@@ -1,1 +1,5 @@
 """Pure array functions with the fastest lowering we know."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
