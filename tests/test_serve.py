@@ -163,7 +163,8 @@ def test_a_pass_waits_for_pictures_that_are_being_decoded_but_not_for_ever():
         batcher, image = Batcher(forward), np.zeros((1, 1, 1, 1), np.uint8)
         with batcher.expected():
             first = asyncio.create_task(batcher(image))
-            await asyncio.sleep(0)
+            for _ in range(5):  # a pass that did not wait would have begun
+                await asyncio.sleep(0)
         await batcher(image)
         await first
         with batcher.expected():  # a picture that never comes
