@@ -199,7 +199,7 @@ def digits(tmp_path_factory):
 
 
 def test_jax_alone_has_the_bits_of_the_library(digits, tmp_path):
-    """Of 64 rows and more: fewer are padded by the library, and round otherwise."""
+    """Of 96 rows and more: the library fills up to 128, and fewer than 96 round otherwise."""
     directory, images = digits
     exported = mj.export(directory, "stablehlo", tmp_path / "a.stablehlo")
     one, got = alone(exported, images[:100], tmp_path, 1, 100)

@@ -83,11 +83,8 @@ def heading(file: dict[str, Any]) -> str:
     """The machine in a few words."""
     facts = next(iter(file.values()))["environment"]
     if facts["platform"] == "cpu":
-        return ", ".join(
-            filter(
-                None, [f"CPU: {facts['cpu']}", widest(facts["isa"]), f"{facts['threads']} threads"]
-            )
-        )
+        words = f"CPU: {facts['cpu']}", widest(facts["isa"]), f"{facts['threads']} threads"
+        return ", ".join(word for word in words if word)
     return f"{facts['platform'].upper()}: {facts['device_kind']}"
 
 

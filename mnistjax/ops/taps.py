@@ -67,10 +67,10 @@ correlate.defvjp(_forward, _backward)
 
 def _seen(taps: Taps, x: Array) -> dict[tuple[int, int], Array]:
     """What each tap sees: [batch, outputs, outputs, channels]."""
-    high, wide = taps.outputs(*x.shape[1:3])
-    (down, right), ends = taps.strides, ((high - 1) * taps.strides[0], (wide - 1) * taps.strides[1])
+    (high, wide), (down, right) = taps.outputs(*x.shape[1:3]), taps.strides
+    rows, columns = (high - 1) * down + 1, (wide - 1) * right + 1
     return {
-        tap: x[:, top : top + ends[0] + 1 : down, left : left + ends[1] + 1 : right]
+        tap: x[:, top : top + rows : down, left : left + columns : right]
         for tap, (top, left) in taps.places()
     }
 
@@ -84,9 +84,8 @@ def _sum_over(taps: Taps, seen: dict[tuple[int, int], Array], kernel: Array) -> 
 
 
 def _side_by_side(seen: dict[tuple[int, int], Array]) -> Array:
-    return (
-        jnp.concatenate([*seen.values()], axis=-1) if len(seen) > 1 else next(iter(seen.values()))
-    )
+    parts = [*seen.values()]
+    return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
 def _of_kernel(taps: Taps, x: Array, g: Array) -> Array:
