@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flax import nnx
 
 import benchmarks.__main__ as program
 from benchmarks import ROOT, suite
@@ -15,8 +17,10 @@ from benchmarks.harness import cells, measure, timing
 from benchmarks.harness.cells import Cell, run_cell
 from benchmarks.harness.environment import environment
 from benchmarks.harness.job import BenchmarkConfig
+from benchmarks.harness.networks import by_path, filled, network
+from benchmarks.harness.problems import network_problem
 from benchmarks.harness.same import same_losses
-from benchmarks.jobs import time_to_accuracy, tpu_aot, vgg16
+from benchmarks.jobs import nets, time_to_accuracy, tpu_aot, vgg16
 from benchmarks.registry import JOBS
 from benchmarks.tables import files
 from benchmarks.tables.rows import median_of
@@ -29,6 +33,7 @@ from mnistjax import cli
         (["repport"], "command repport: not one of report"),
         (["--jobs", "step,epok"], "--jobs epok: not one of step"),
         (["vgg16", "--sizes", "33"], "--sizes 33: not one of 32, 64, 224"),
+        (["nets", "--networks", "alexnet"], "--networks alexnet: not one of resnet, mobilenet"),
         (["epoch", "--images", "100"], "--images 100: must be a multiple of 128"),
         (["step", "--rouns", "1"], "did you mean --rounds?"),
         (["--platform", "cuda"], "--platform cuda: not one of cpu, gpu, tpu"),
@@ -127,6 +132,38 @@ def test_vgg16_asks_an_accelerator_for_more(monkeypatch):
     large = asked["VGG16 training step, 224x224, batch 64, bfloat16, 1 threads"]
     assert large[:2] == (64, "bfloat16")
     assert all(dtype in arguments for _, dtype, arguments in asked.values())
+
+
+def test_nets_measures_what_is_asked_for_and_says_what_is_not(monkeypatch):
+    asked, written = {}, {}
+
+    def measure_in_turn(config, title, cells, *, flops, same, **job):
+        asked[title] = [cell.arguments[0] for cell in cells], flops
+        return {"rows": {cell.name: {} for cell in cells}}
+
+    monkeypatch.setattr(nets, "measure_in_turn", measure_in_turn)
+    monkeypatch.setattr(nets, "machine_facts", lambda _: {})
+    monkeypatch.setattr(nets, "finish", lambda *done: written.update(done[-1]) or 0)
+    assert program.main(["nets", "--networks", "resnet", "--threads", "1"]) == 0
+    training, forward = asked.values()
+    assert training[0] == ["resnet"] * 3 and forward[0] == ["resnet"] * 4
+    assert 2.9 < training[1] / forward[1] < 3  # no gradient of the pixels
+    gaps = written["MobileNetV2, forward"]["rows"].values()
+    assert len(written) == 4 and all("--networks" in gap["why"] for gap in gaps)
+    asked.clear()
+    assert program.main(["nets", "--only", "PyTorch torch.compile"]) == 0
+    assert len(asked) == 2 and all("forward" in title for title in asked)
+
+
+def test_the_problem_of_a_network_fills_it(tmp_path):
+    network_problem(tmp_path / "problem.npz", name="resnet", batch=2)
+    problem = np.load(tmp_path / "problem.npz")
+    assert problem["images"].shape == (2, 32, 32, 3) and problem["labels"].shape == (2,)
+    made = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: network("resnet"))))
+    assert {*problem.files} == {*by_path(made), "images", "labels"}
+    marked = {name: np.full_like(problem[name], 2) for name in by_path(made)}
+    assert all(array is marked[name] for name, array in by_path(filled(made, marked)).items())
+    assert problem["blocks/2/shortcut/kernel"].shape == (1, 1, 64, 128)
 
 
 def test_each_chip_has_a_file_and_what_failed_is_a_gap(monkeypatch, tmp_path, capsys):
@@ -233,6 +270,7 @@ def test_what_peers_import_of_this_checkout_is_there():
     "name",
     [
         "harness.flops",
+        "harness.networks",
         "harness.peaks",
         "jobs.time_to_accuracy",
         "jobs.tpu_aot",

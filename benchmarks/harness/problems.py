@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.networks import SHAPE, by_path, network
 from mnistjax.models.vgg16_table import table
 
 BATCH, STEPS = 128, 20
@@ -94,6 +95,18 @@ def finetune_problem(path: Path, *, count: int) -> None:
     arrays = _vgg16_and_head_arrays(random, 7 * 7 * 512)
     labels = train.labels[order].astype(np.uint8)
     np.savez(path, images=train.images[order], labels=labels, **arrays)
+
+
+def network_problem(path: Path, *, name: str, batch: int) -> None:
+    """Random images and labels, and a network's first parameters and statistics."""
+    from flax import nnx
+
+    random = np.random.default_rng(0)
+    images = random.random((batch, *SHAPE), np.float32)
+    labels = random.integers(0, 10, batch).astype(np.uint8)
+    state = by_path(nnx.to_pure_dict(nnx.state(network(name))))
+    arrays: Arrays = {place: np.asarray(array) for place, array in state.items()}
+    np.savez(path, images=images, labels=labels, **arrays)
 
 
 def _cnn_arrays(*, seed: int) -> Arrays:

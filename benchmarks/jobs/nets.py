@@ -1,0 +1,95 @@
+"""Networks of the field, as they are and with our convolutions: `python -m benchmarks nets`.
+
+ResNet-18 with the stem for CIFAR and MobileNetV2, each a training step (SGD with momentum,
+BatchNorm by the batch's statistics) and forward (by running statistics). Our row and JAX's differ
+by one call, `speed_up(model)`. PyTorch has the same networks, written out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from benchmarks.harness.cells import Cell
+from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, machine_facts
+from benchmarks.harness.measure import measure_in_turn
+from benchmarks.harness.networks import NETWORKS, forward_flops, step_flops
+from benchmarks.harness.problems import network_problem
+from benchmarks.harness.same import Same, same_features, same_losses
+from mnistjax.errors import UsageError
+
+BATCH = 64
+
+
+def training_cells(name: str) -> tuple[Cell, ...]:
+    """Every program that trains the network, ours first."""
+    return (
+        Cell("mnistjax", "jax_net_train", (name, "ours")),
+        Cell("JAX the usual way", "jax_net_train", (name, "usual")),
+        Cell("PyTorch channels_last", "torch_net_train", (name,), "torch"),
+    )
+
+
+def forward_cells(name: str) -> tuple[Cell, ...]:
+    """Every program that makes logits, ours first."""
+    return (
+        Cell("mnistjax", "jax_net", (name, "ours")),
+        Cell("JAX the usual way", "jax_net", (name, "usual")),
+        Cell("PyTorch channels_last", "torch_net", (name, "channels_last"), "torch"),
+        Cell("PyTorch torch.compile", "torch_net", (name, "compile"), "torch"),
+    )
+
+
+class Part(NamedTuple):
+    """Forward or a training step: who does it, and when two have done the same."""
+
+    cells: Callable[[str], tuple[Cell, ...]]
+    flops: Callable[[str], float]
+    same: Same
+
+
+# Statistics of the batch amplify rounding: MobileNetV2's third loss in PyTorch, batch 8, differs
+# by 1.7 % between float32 and float64.
+PARTS = {
+    "training step": Part(training_cells, step_flops, partial(same_losses, last=0.05)),
+    "forward": Part(forward_cells, forward_flops, same_features),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig(BenchmarkConfig):
+    """ResNet-18 and MobileNetV2: a training step, and forward."""
+
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    """Networks to measure: of resnet, mobilenet."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for the first flag that cannot work."""
+        super().validate()
+        for name in self.networks:
+            UsageError.unless_in("--networks", name, list(NETWORKS))
+
+
+def main(config: JobConfig) -> int:
+    """Measure every cell of every network; the exit code is 0 also where peers are missing."""
+    machine = machine_facts(config)
+    asked_for(config, forward_cells("resnet"))
+    result: dict[str, Any] = {}
+    for name, called in NETWORKS.items():
+        for what, part in PARTS.items():
+            cells = part.cells(name)
+            group = f"{called}, {what}"
+            if name not in config.networks:
+                gap = {"status": "not run", "why": f"not among --networks {config.networks}"}
+                result[group] = {"rows": {cell.name: gap for cell in cells}}
+            elif not config.only or any(cell.name in config.only for cell in cells):
+                result[group] = measure_in_turn(
+                    config,
+                    f"{group}, 32x32, batch {BATCH}, float32, {config.threads} threads",
+                    cells,
+                    problem=partial(network_problem, name=name, batch=BATCH),
+                    images=BATCH,
+                    flops=part.flops(name),
+                    same=part.same,
+                )
+    return finish("nets", config, machine, result)
