@@ -1,3 +1,4 @@
+from . import ops as ops
 from .data.batches import Batch as Batch
 from .data.dataset import Dataset as Dataset
 from .data.dataset import Split as Split

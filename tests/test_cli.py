@@ -215,6 +215,10 @@ def test_import_brings_no_heavy_library():
     assert python(code).strip() == "[]"
 
 
+def test_operations_are_there_without_an_import_of_their_own():
+    assert python("import mnistjax as mj; print(mj.ops.speed_up.__name__)").strip() == "speed_up"
+
+
 def test_help_names_every_flag():
     help_ = subprocess.run(
         [sys.executable, "-m", "experiments.scratch", "--help"],
