@@ -1,6 +1,7 @@
 """`conv_general_dilated` and `speed_up`: JAX's own to rounding, whatever is asked of it."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen
 import jax
@@ -19,7 +20,8 @@ from mnistjax.errors import UsageError
 from mnistjax.models.functional import functional_with_state
 from mnistjax.models.mobilenet import InvertedBlock
 from mnistjax.models.resnet import ResNet
-from mnistjax.ops.general import conv_general_dilated, speed_up
+from mnistjax.ops.general import conv_general_dilated, conv_transpose
+from mnistjax.ops.speed_up import speed_up
 
 DIMENSIONS = "NHWC", "HWIO", "NHWC"
 
@@ -74,11 +76,54 @@ def test_values_and_both_gradients_are_those_of_lax_in_float64(
         assert_allclose(got, exact, atol=1e-5 * max(1, np.abs(exact).max()))
 
 
+@pytest.mark.parametrize("size", [6, 9])
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 1), (2, 0)), ((1, 1), (0, 0))])
+def test_winograd_takes_any_zeros_around(padding, size):
+    x, kernel = arrays((2, size, size, 8), (3, 3, 8, 4))
+    static = {"window_strides": (1, 1), "padding": padding}
+    ours = partial(conv_general_dilated, dimension_numbers=DIMENSIONS, **static)
+    exact = in_float64(x, kernel, **static)
+    for got, want in zip(value_and_gradients(ours, x, kernel), exact, strict=True):
+        assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+
+
+@settings(max_examples=12)
+@given(
+    size=st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([2, 4])),
+    image=st.tuples(st.integers(2, 5), st.integers(2, 5)),
+    strides=st.sampled_from([(2, 2), (1, 3), (4, 2)]),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.sampled_from([[(0, 0), (0, 0)], [(0, 1), (2, 0)], [(3, 2), (-1, 4)]]),
+    channels=st.sampled_from([(3, 2), ("depthwise", 4)]),
+)
+def test_transposed_ones_are_those_of_lax_in_float64(
+    size, image, strides, dilation, padding, channels
+):
+    inputs, outputs = channels
+    groups = 1
+    if inputs == "depthwise":
+        inputs = groups = outputs
+    x, kernel = arrays((2, *image, inputs), (*size, inputs // groups, outputs))
+    static = {"window_strides": (1, 1), "padding": padding, "lhs_dilation": strides}
+    static |= {"rhs_dilation": dilation, "feature_group_count": groups}
+    want = in_float64(x, kernel, **static)
+    if 0 in want[0].shape:
+        return
+    ours = partial(conv_general_dilated, dimension_numbers=DIMENSIONS, **static)
+    for got, exact in zip(value_and_gradients(ours, x, kernel), want, strict=True):
+        assert got.shape == exact.shape
+        assert_allclose(got, exact, atol=1e-5 * max(1, np.abs(exact).max()))
+
+
 FAST = {
     "3x3": ((3, 3, 8, 8), {"window_strides": (1, 1)}),
     "3x3 stride 2": ((3, 3, 8, 8), {"window_strides": (2, 2)}),
     "1x1": ((1, 1, 8, 8), {"window_strides": (1, 1)}),
     "1x1 stride 2": ((1, 1, 8, 8), {"window_strides": (2, 2)}),
+    "transposed": (
+        (2, 2, 8, 8),
+        {"window_strides": (1, 1), "lhs_dilation": (2, 2), "padding": ((1, 1), (1, 1))},
+    ),
     "patchify": ((4, 4, 8, 8), {"window_strides": (4, 4)}),
     "depthwise": ((3, 3, 1, 8), {"window_strides": (1, 1), "feature_group_count": 8}),
     "depthwise stride 2": ((3, 3, 1, 8), {"window_strides": (2, 2), "feature_group_count": 8}),
@@ -88,7 +133,8 @@ FAST = {
 @pytest.mark.parametrize("kind", FAST)
 def test_on_a_cpu_no_convolution_is_left_neither_forward_nor_back(kind):
     shape, static = FAST[kind]
-    ours = partial(conv_general_dilated, padding="SAME", dimension_numbers=DIMENSIONS, **static)
+    static = {"padding": "SAME", "dimension_numbers": DIMENSIONS} | static
+    ours = partial(conv_general_dilated, **static)
     both = jax.jit(partial(value_and_gradients, ours))
     x, kernel = arrays((2, 8, 8, 8), shape)
     assert "stablehlo.convolution" not in both.trace(x, kernel).lower().as_text()
@@ -96,13 +142,48 @@ def test_on_a_cpu_no_convolution_is_left_neither_forward_nor_back(kind):
     assert elsewhere.count("stablehlo.convolution") == 3
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 1))])
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (4, 2), (3, 2), (2, 3)])
+def test_conv_transpose_is_that_of_lax(size, stride, padding):
+    x, kernel = arrays((2, 4, 5, 3), (size, size, 3, 2))
+    of = (x, kernel, (stride, stride), padding)
+    assert_allclose(conv_transpose(*of), lax.conv_transpose(*of), atol=1e-5)
+    wider = (*of, (2, 1))
+    assert_allclose(conv_transpose(*wider), lax.conv_transpose(*wider), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "static",
+    [
+        {"transpose_kernel": True},
+        {"use_consistent_padding": True, "padding": ((1, 1), (1, 1))},
+        {"dimension_numbers": ("NCHW", "OIHW", "NCHW")},
+        {"strides": (1, 1)},
+        {"padding": "same"},
+    ],
+)
+def test_other_transposed_ones_are_lax(static: dict[str, Any]):
+    shapes = ((2, 4, 4, 3), (2, 2, 3, 3))
+    if "dimension_numbers" in static:
+        shapes = ((2, 3, 4, 4), (3, 3, 2, 2))
+    x, kernel = arrays(*shapes)
+    static = {"strides": (2, 2), "padding": "SAME", **static}
+    if static["padding"] == "same":
+        with pytest.raises(ValueError, match="padding"):
+            conv_transpose(x, kernel, **static)
+        return
+    assert_allclose(
+        conv_transpose(x, kernel, **static), lax.conv_transpose(x, kernel, **static), atol=1e-5
+    )
+
+
 OTHERS = {
     "two groups": ((2, 8, 8, 8), (3, 3, 4, 8), {"feature_group_count": 2}),
     "two kernels a channel": ((2, 8, 8, 8), (3, 3, 1, 16), {"feature_group_count": 8}),
-    "dilated image": (
+    "dilated image and strides": (
         (2, 8, 8, 8),
         (3, 3, 8, 8),
-        {"lhs_dilation": (2, 2), "padding": ((1, 1), (1, 1))},
+        {"lhs_dilation": (2, 2), "window_strides": (2, 1), "padding": ((1, 1), (1, 1))},
     ),
     "batch groups": ((2, 8, 8, 8), (3, 3, 8, 8), {"batch_group_count": 2}),
     "exact": ((2, 8, 8, 8), (3, 3, 8, 8), {"precision": lax.Precision.HIGHEST}),
@@ -149,8 +230,9 @@ def test_wrong_use_has_the_words_of_jax():
 def test_of_16_bits_only_the_result_is_rounded(kind, dtype):
     shape, static = FAST[kind]
     x, kernel = arrays((2, 8, 8, 8), shape, dtype)
-    exact = in_float64(x, kernel, padding="SAME", **static)[0]
-    got = conv_general_dilated(x, kernel, padding="SAME", dimension_numbers=DIMENSIONS, **static)
+    static = {"padding": "SAME"} | static
+    exact = in_float64(x, kernel, **static)[0]
+    got = conv_general_dilated(x, kernel, dimension_numbers=DIMENSIONS, **static)
     assert got.dtype == dtype
     bound = 1e-2 * np.abs(exact).max()
     assert np.abs(np.asarray(got, np.float64) - exact).max() < bound

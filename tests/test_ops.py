@@ -20,6 +20,7 @@ from mnistjax.ops.convolution import conv2d
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
 from mnistjax.ops.winograd import conv2d_frozen, fits_winograd, freeze_kernel, winograd_conv
+from mnistjax.ops.winograd_small import winograd_small
 from mnistjax.training import micro_batch
 from mnistjax.training.micro_batch import sum_over_micro_batches
 
@@ -125,11 +126,25 @@ def test_in_three_chains_the_same_map_and_gradients(m, monkeypatch):
         expected = value_and_gradients(partial(lax_conv, padding="VALID"), m, x, kernel)
         for worth, chains in ((tiling.WORTH_CHAINS, 1), (0, tiling.PARTS)):
             monkeypatch.setattr(tiling, "WORTH_CHAINS", worth)
+            jax.clear_caches()  # it is read while tracing
             pull = jax.vjp(partial(winograd_conv, m), x, kernel)[1]
             tiles = [leaf.shape[0] for leaf in jax.tree.leaves(pull) if leaf.ndim == 6]
             assert (len(tiles), sum(tiles)) == (chains, m + 2)
             ours = value_and_gradients(partial(winograd_conv, m), m, x, kernel)
             assert all(error(*pair) < 1e-12 for pair in zip(ours, expected, strict=True))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("m", [4, *(pytest.param(m, marks=pytest.mark.soak) for m in (2, 5, 6))])
+def test_a_small_map_by_products_has_the_same_gradients(m, padding):
+    random = np.random.default_rng(m)
+    x, kernel = normal(random, 2, 7, 5, 8), normal(random, 3, 3, 8, 4)
+    with jax.enable_x64(True):
+        x, kernel = jnp.array(x), jnp.array(kernel)
+        expected = value_and_gradients(partial(lax_conv, padding=padding), m, x, kernel)
+        by_products = partial(winograd_small, m, padding == "SAME")
+        ours = value_and_gradients(by_products, m, x, kernel)
+    assert all(error(*pair) < 1e-12 for pair in zip(ours, expected, strict=True))
 
 
 @pytest.mark.parametrize("inputs", [2, 8])

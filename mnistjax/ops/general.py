@@ -4,8 +4,9 @@
 |---|---|
 | 3x3, stride 1, from 8 input channels on | Winograd (`winograd`) |
 | 1x1, stride 1 | a product |
-| other strides, sizes, dilations | taps: a product of slices, its gradients by phases (`taps`) |
-| one kernel a channel (depthwise) | taps: sums of shifted products |
+| other strides, sizes, dilations | a product with what each output sees (`taps`) |
+| images dilated by the strides (transposed) | its transpose: a product, added up at its places |
+| one kernel a channel (depthwise) | sums of shifted products |
 
 Everything else is JAX's own, and on GPU and TPU all of it.
 """
@@ -15,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-from flax import nnx
 from jax import lax
 from jax.export import is_symbolic_dim
 from jaxtyping import Array
@@ -24,8 +24,10 @@ from mnistjax.ops.convolution import DIMENSIONS
 from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import NARROW, WIDE, in_float32
 from mnistjax.ops.sharded import anywhere
-from mnistjax.ops.taps import Taps, correlate
+from mnistjax.ops.taps import Taps, correlate, spread_out
 from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
+
+Pads = tuple[tuple[int, int], ...]
 
 
 def conv_general_dilated(
@@ -43,10 +45,11 @@ def conv_general_dilated(
 
     For `nnx.Conv(..., conv_general_dilated=...)` and `linen.Conv` alike; `speed_up` puts it into a
     whole model. The fast form: two spatial axes, NHWC images and HWIO kernels of one float dtype,
-    no `lhs_dilation`, one group or as many as channels, none of `more`; all else is JAX's own. Of
-    16-bit floats nothing but the result is rounded. Reverse-mode derivatives; forward-mode ones
-    within `as_lax`.
+    `lhs_dilation` or strides, one group or as many as channels, none of `more`; all else is JAX's
+    own. Of 16-bit floats nothing but the result is rounded. Reverse-mode derivatives; forward-mode
+    ones within `as_lax`.
 
+    >>> from flax import nnx
     >>> conv = nnx.Conv(3, 8, (3, 3), strides=2, rngs=nnx.Rngs(0),
     ...                 conv_general_dilated=conv_general_dilated)
     >>> conv(jnp.ones((2, 32, 32, 3))).shape
@@ -62,21 +65,27 @@ def conv_general_dilated(
         feature_group_count=feature_group_count,
         **more,
     )
-    dilated = set(lhs_dilation or (1,)) != {1}
-    if dilated or not _ordinary(lhs, rhs, dimension_numbers) or not _unasked(more):
+    if not _ordinary(lhs, rhs, dimension_numbers) or not _unasked(more):
         return plain(lhs, rhs)
     depthwise = feature_group_count > 1
     channels = (1, feature_group_count) if depthwise else (lhs.shape[3], rhs.shape[3])
     if rhs.shape[2:] != channels or (depthwise and feature_group_count != lhs.shape[3]):
         return plain(lhs, rhs)  # several channels a group, or its words for what is wrong
-    strides, dilation = _pair(window_strides), _pair(rhs_dilation or (1, 1))
-    taps = Taps(_pair(rhs.shape[:2]), strides, dilation, depthwise)
-    sizes = lhs.shape[1:3]
+    strides, between = _pair(window_strides), _pair(lhs_dilation or (1, 1))
+    transposed = between != (1, 1)
+    if transposed and (strides != (1, 1) or isinstance(padding, str)):
+        return plain(lhs, rhs)
+    dilation = _pair(rhs_dilation or (1, 1))
+    taps = Taps(_pair(rhs.shape[:2]), between if transposed else strides, dilation, depthwise)
+    sizes = [(n - 1) * d + 1 for n, d in zip(lhs.shape[1:3], between, strict=True)]
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(sizes, taps.reach, strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
     fits = (n + sum(p) >= r for n, p, r in zip(sizes, pads, taps.reach, strict=True))
-    return _fast(lhs, rhs, taps, pads, plain) if all(fits) else plain(lhs, rhs)
+    if not all(fits):
+        return plain(lhs, rhs)
+    form = spread_out if transposed else _fast
+    return _by_platform(lhs, rhs, partial(form, taps=taps, pads=pads), plain)
 
 
 def _pair(of: Sequence[int]) -> tuple[int, int]:
@@ -102,34 +111,66 @@ def _unasked(more: dict[str, Any]) -> bool:
 
 
 @anywhere
-def _fast(
-    x: Array, kernel: Array, taps: Taps, pads: tuple[tuple[int, int], ...], plain: Callable
-) -> Array:
-    def fast(x: Array, kernel: Array) -> Array:
-        zero = jnp.zeros((), x.dtype)
-        x = lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
-        if taps.strides == taps.dilation == (1, 1) and not taps.depthwise:
-            if fits_winograd(kernel.shape):
-                return conv2d_winograd(x, kernel, padding="VALID")
-            if taps.size == (1, 1):
-                return x @ kernel[0, 0]
-        return correlate(taps, x, kernel)
-
+def _by_platform(x: Array, kernel: Array, fast: Callable, plain: Callable) -> Array:
     return by_platform(x, kernel, cpu=in_float32(fast), default=plain)
 
 
-def speed_up(model: nnx.Module) -> list[str]:
-    """Let every `nnx.Conv` of `model` use `conv_general_dilated`; the paths of those changed.
+def _fast(x: Array, kernel: Array, *, taps: Taps, pads: Pads) -> Array:
+    one = taps.strides == taps.dilation == (1, 1) and not taps.depthwise
+    winograd = one and fits_winograd(kernel.shape)
+    if winograd and set(pads) == {(1, 1)}:
+        return conv2d_winograd(x, kernel, padding="SAME")
+    zero = jnp.zeros((), x.dtype)
+    x = lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
+    if winograd:
+        return conv2d_winograd(x, kernel, padding="VALID")
+    if one and taps.size == (1, 1):
+        return x @ kernel[0, 0]
+    return correlate(taps, x, kernel)
 
-    A layer that has an operation of its own keeps it. The parameters are untouched.
 
-    >>> model = nnx.Sequential(nnx.Conv(1, 8, (3, 3), rngs=nnx.Rngs(0)), nnx.relu)
-    >>> speed_up(model), speed_up(model)
-    (['layers/0'], [])
+def conv_transpose(
+    lhs: Array,
+    rhs: Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    transpose_kernel: bool = False,
+    **more: Any,
+) -> Array:
+    """`jax.lax.conv_transpose` by `conv_general_dilated`; `more` are its other arguments.
+
+    >>> conv_transpose(jnp.ones((1, 4, 4, 8)), jnp.ones((2, 2, 8, 3)), (2, 2), "SAME").shape
+    (1, 8, 8, 3)
     """
-    changed = []
-    for path, module in nnx.iter_modules(model):
-        if isinstance(module, nnx.Conv) and module.conv_general_dilated is lax.conv_general_dilated:
-            module.conv_general_dilated = conv_general_dilated
-            changed.append("/".join(map(str, path)))
-    return changed
+    plain = partial(
+        lax.conv_transpose,
+        strides=strides,
+        padding=padding,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        transpose_kernel=transpose_kernel,
+        **more,
+    )
+    if not (lhs.ndim == rhs.ndim == 4 == 2 + len(strides)) or transpose_kernel:
+        return plain(lhs, rhs)
+    if dimension_numbers not in (None, DIMENSIONS) or more.pop("use_consistent_padding", False):
+        return plain(lhs, rhs)
+    dilation = rhs_dilation or (1, 1)
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            return plain(lhs, rhs)
+        reach = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
+        padding = [_around(padding, k, s) for k, s in zip(reach, strides, strict=True)]
+    return conv_general_dilated(
+        lhs, rhs, (1, 1), padding, strides, rhs_dilation, DIMENSIONS, **more
+    )
+
+
+def _around(padding: str, reach: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after the dilated image, by the padding of the convolution it transposes."""
+    if padding == "VALID":
+        return reach - 1, stride - 1 + max(reach - stride, 0)
+    before = reach - 1 if stride > reach - 1 else -(-(reach + stride - 2) // 2)
+    return before, reach + stride - 2 - before

@@ -1,16 +1,19 @@
-"""A strided convolution and both its gradients as sums over the taps of its kernel, for a CPU.
+"""A convolution of any stride or dilation, its transpose and their gradients, for a CPU.
 
-A tap (i, j) of a kernel sees the image shifted by (i, j), every `stride`-th pixel: one slice. What
-a tap gives back to the image lies `stride` apart, so the gradient is computed phase by phase: the
-pixels of one remainder by the stride are sums over a few taps, and are interleaved in the end.
-XLA's own gradient of a strided convolution is a convolution of the gradient with zeros between, and
-that of a depthwise kernel a dense one: neither has a fast kernel on a CPU.
+One kernel for all channels: what each output sees is laid side by side, one axis after the other
+(`_unfold`), and is one product with the kernel. The transpose, which is the gradient of the image,
+goes the same way back: a product, then each axis is folded (`_fold`): the pixels of one remainder
+by the stride are sums over a few taps, and the remainders are interleaved. XLA's own gradient is a
+convolution of the gradient with zeros between, which has no fast kernel on a CPU.
+
+One kernel a channel (depthwise): sums of shifted products. XLA's own gradient of such a kernel is a
+dense one, of all channels with all.
 """
 
 from collections.abc import Iterator
 from functools import partial, reduce
 from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,85 +53,130 @@ class Taps(NamedTuple):
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def correlate(taps: Taps, x: Array, kernel: Array) -> Array:
     """The convolution of `x`, zeros around it included, with `kernel`; float32 or wider."""
-    return _sum_over(taps, _seen(taps, x), kernel)
+    return _correlate(taps, x, kernel)
 
 
-def _forward(taps: Taps, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return correlate(taps, x, kernel), (x, kernel)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def spread(taps: Taps, g: Array, kernel: Array, size: tuple[int, int]) -> Array:
+    """The transpose of `correlate`: what outputs `g` give back to an image of `size`."""
+    return _spread(taps, g, kernel, size)
 
 
-def _backward(taps: Taps, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, kernel = residuals
-    return _spread(taps, g, kernel, x.shape[1:3]), _of_kernel(taps, x, g)
+def spread_out(x: Array, kernel: Array, *, taps: Taps, pads: tuple[tuple[int, int], ...]) -> Array:
+    """A transposed convolution as `lax` has it: zeros between pixels, `pads` around.
+
+    The kernel is turned, and what `lax` pads less than the kernel reaches is cut off.
+    """
+    turned = kernel[::-1, ::-1] if taps.depthwise else kernel[::-1, ::-1].swapaxes(2, 3)
+    steps = zip(x.shape[1:3], taps.strides, taps.reach, strict=True)
+    high, wide = ((n - 1) * s + r for n, s, r in steps)
+    whole: Any = spread(taps, x, turned, (high, wide))
+    cut = ((low - r + 1, end - r + 1, 0) for (low, end), r in zip(pads, taps.reach, strict=True))
+    return lax.pad(whole, jnp.zeros((), x.dtype), [(0, 0, 0), *cut, (0, 0, 0)])
 
 
-correlate.defvjp(_forward, _backward)
+def _correlate_back(taps: Taps, seen: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    # Behind a barrier the image is laid out a second time, instead of nine-fold all the while.
+    x, g = lax.optimization_barrier((seen[0], g))
+    return spread(taps, g, seen[1], (x.shape[1], x.shape[2])), _of_kernel(taps, x, g)
 
 
-def _seen(taps: Taps, x: Array) -> dict[tuple[int, int], Array]:
-    """What each tap sees: [batch, outputs, outputs, channels]."""
-    (high, wide), (down, right) = taps.outputs(*x.shape[1:3]), taps.strides
-    rows, columns = (high - 1) * down + 1, (wide - 1) * right + 1
-    return {
-        tap: x[:, top : top + rows : down, left : left + columns : right]
-        for tap, (top, left) in taps.places()
-    }
+def _spread_back(
+    taps: Taps, size: tuple[int, int], seen: tuple[Array, Array], dx: Array
+) -> tuple[Array, Array]:
+    g, kernel = seen
+    return correlate(taps, dx, kernel), _of_kernel(taps, dx, g)
 
 
-def _sum_over(taps: Taps, seen: dict[tuple[int, int], Array], kernel: Array) -> Array:
-    """The sum of what some taps see, each times its part of the kernel."""
+correlate.defvjp(lambda taps, x, kernel: (correlate(taps, x, kernel), (x, kernel)), _correlate_back)
+spread.defvjp(
+    lambda taps, g, kernel, size: (spread(taps, g, kernel, size), (g, kernel)), _spread_back
+)
+
+
+# Jitted: equal layers are traced and lowered once, ResNet-18's step in 2 s instead of 8.
+@partial(jax.jit, static_argnums=0)
+def _correlate(taps: Taps, x: Array, kernel: Array) -> Array:
     if taps.depthwise:
-        return reduce(add, (part * kernel[i : i + 1, j : j + 1] for (i, j), part in seen.items()))
-    parts = jnp.concatenate([kernel[i, j] for i, j in seen])
-    return _side_by_side(seen) @ parts
+        parts = (part * kernel[i : i + 1, j : j + 1] for (i, j), part in _seen(taps, x))
+        return reduce(add, parts)
+    return _unfold(taps, x) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _side_by_side(seen: dict[tuple[int, int], Array]) -> Array:
-    parts = [*seen.values()]
-    return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+@partial(jax.jit, static_argnums=(0, 3))
+def _spread(taps: Taps, g: Array, kernel: Array, size: tuple[int, int]) -> Array:
+    if taps.depthwise:
+        return _spread_depthwise(taps, g, kernel, size)
+    parts = lax.dot_general(g, kernel.reshape(-1, kernel.shape[-1]), (((3,), (1,)), ((), ())))
+    for axis in (1, 2):
+        parts = _fold(taps, parts, axis, size[axis - 1])
+    return parts
 
 
+@partial(jax.jit, static_argnums=0)
 def _of_kernel(taps: Taps, x: Array, g: Array) -> Array:
-    seen = _seen(taps, x)
+    """The gradient of a kernel."""
     if taps.depthwise:
-        each = [(part * g).sum((0, 1, 2)) for part in seen.values()]
+        each = [(part * g).sum((0, 1, 2)) for _, part in _seen(taps, x)]
         return jnp.stack(each).reshape(*taps.size, 1, -1)
-    flat = _side_by_side(seen)
-    product = lax.dot_general(flat, g, (((0, 1, 2), (0, 1, 2)), ((), ())))
+    product = lax.dot_general(_unfold(taps, x), g, (((0, 1, 2), (0, 1, 2)), ((), ())))
     return product.reshape(*taps.size, x.shape[-1], g.shape[-1])
 
 
-def _spread(taps: Taps, g: Array, kernel: Array, size: tuple[int, ...]) -> Array:
-    """The gradient of an image of `size`: its phases, interleaved."""
+def _unfold(taps: Taps, x: Array) -> Array:
+    """What each output sees, side by side in the last axis: [batch, outputs, outputs, taps * c].
+
+    First columns, then rows: of nine slices at once XLA compiles each by itself.
+    """
+    outputs = taps.outputs(*x.shape[1:3])
+    for axis in (2, 1):
+        size, stride, dilation = (of[axis - 1] for of in taps[:3])
+        end = stride * (outputs[axis - 1] - 1) + 1
+        starts = range(0, size * dilation, dilation)
+        parts = [lax.slice_in_dim(x, start, start + end, stride, axis) for start in starts]
+        x = jnp.concatenate(parts, axis=-1) if size > 1 else parts[0]
+    return x
+
+
+def _fold(taps: Taps, parts: Array, axis: int, length: int) -> Array:
+    """The transpose of `_unfold` along one axis: the taps' parts, added up at their places."""
+    size, stride, dilation = (of[axis - 1] for of in taps[:3])
+    parts = parts.reshape(*parts.shape[:3], size, -1)
+    shape = list(parts[:, :, :, 0].shape)
+    shape[axis] = -(-length // stride)  # pixels of one remainder
+    remainders = [jnp.zeros(shape, parts.dtype)] * stride
+    for tap in range(size):
+        before, remainder = divmod(tap * dilation, stride)
+        config = [(0, 0, 0)] * 4
+        config[axis] = (before, shape[axis] - before - parts.shape[axis], 0)
+        part = lax.pad(parts[:, :, :, tap], jnp.zeros((), parts.dtype), config)
+        remainders[remainder] = remainders[remainder] + part
+    whole = lax.collapse(jnp.stack(remainders, axis + 1), axis, axis + 2)
+    return lax.slice_in_dim(whole, 0, length, axis=axis)
+
+
+def _seen(taps: Taps, x: Array) -> Iterator[tuple[tuple[int, int], Array]]:
+    """Each tap with what it sees: [batch, outputs, outputs, channels]."""
+    (high, wide), (down, right) = taps.outputs(*x.shape[1:3]), taps.strides
+    rows, columns = (high - 1) * down + 1, (wide - 1) * right + 1
+    for tap, (top, left) in taps.places():
+        yield tap, x[:, top : top + rows : down, left : left + columns : right]
+
+
+def _spread_depthwise(taps: Taps, g: Array, kernel: Array, size: tuple[int, int]) -> Array:
+    """Its remainders by the strides, each a sum over a few taps, interleaved."""
     down, right = taps.strides
     high, wide = -(-size[0] // down), -(-size[1] // right)
-    back = kernel if taps.depthwise else kernel.swapaxes(2, 3)
-    nothing = jnp.zeros((g.shape[0], high, wide, back.shape[-1]), g.dtype)
-    phases = [
-        _sum_over(taps, seen, back)
-        if (seen := _reached(taps, g, (a, b), (high, wide)))
-        else nothing
-        for a in range(down)
-        for b in range(right)
-    ]
-    if len(phases) == 1:
-        return phases[0]
-    stacked = jnp.stack(phases, axis=3).reshape(g.shape[0], high, wide, down, right, -1)
-    whole = stacked.transpose(0, 1, 3, 2, 4, 5).reshape(g.shape[0], high * down, wide * right, -1)
+    remainders = [[jnp.zeros((g.shape[0], high, wide, g.shape[3]), g.dtype)] * right] * down
+    remainders = [list(row) for row in remainders]
+    for (i, j), place in taps.places():
+        (above, a), (before, b) = (divmod(p, s) for p, s in zip(place, taps.strides, strict=True))
+        rows = (above, high - above - g.shape[1], 0)
+        columns = (before, wide - before - g.shape[2], 0)
+        part = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), rows, columns, (0, 0, 0)])
+        remainders[a][b] = remainders[a][b] + part * kernel[i : i + 1, j : j + 1]
+    if taps.strides == (1, 1):
+        return remainders[0][0]
+    rows = [lax.collapse(jnp.stack(row, 3), 2, 4) for row in remainders]
+    whole = lax.collapse(jnp.stack(rows, 2), 1, 3)
     return whole[:, : size[0], : size[1]]
-
-
-def _reached(
-    taps: Taps, g: Array, phase: tuple[int, int], size: tuple[int, int]
-) -> dict[tuple[int, int], Array]:
-    """For each tap that reaches the pixels of `phase`, the gradient of the output it is for."""
-    found = {}
-    for tap, place in taps.places():
-        if any((p - a) % s for p, a, s in zip(place, phase, taps.strides, strict=True)):
-            continue
-        config = [(0, 0, 0)]
-        for axis in (0, 1):
-            before = (place[axis] - phase[axis]) // taps.strides[axis]
-            config.append((before, size[axis] - before - g.shape[axis + 1], 0))
-        found[tap] = lax.pad(g, jnp.zeros((), g.dtype), [*config, (0, 0, 0)])
-    return found

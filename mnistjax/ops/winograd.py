@@ -16,6 +16,7 @@ from mnistjax.ops.lowering import batch_of
 from mnistjax.ops.padding import Padding, in_float32, output_size, pad_for
 from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.tiling import PARTS, chains, cut, tile_size
+from mnistjax.ops.winograd_small import is_small, winograd_small
 from mnistjax.ops.winograd_transforms import (
     multiply,
     multiply_adjoint,
@@ -36,12 +37,15 @@ def fits_winograd(kernel_shape: tuple[int, ...]) -> bool:
 
 
 def conv2d_winograd(x: Array, kernel: Array, *, padding: Padding) -> Array:
-    """Winograd's algorithm for a 3x3 kernel, in tiles of `tile_size`."""
+    """Winograd's algorithm for a 3x3 kernel, in tiles of `tile_size`; small maps in one product."""
     size = output_size(x.shape, kernel.shape, padding)
     m = tile_size(batch_of(x.shape), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
-    convolve = partial(winograd_conv, m)
+    small = is_small(*size)
+    convolve = partial(winograd_small, m, padding == "SAME") if small else partial(winograd_conv, m)
     if x.dtype == jnp.float16:  # tiles of large activations would pass its largest number
         convolve = in_float32(convolve)
+    if small:
+        return convolve(x, kernel)
     return over_tiles(lambda x: convolve(x, kernel), x, m, padding)  # pyright: ignore
 
 
@@ -57,6 +61,8 @@ def winograd_conv(m: int, x: Array, kernel: Array) -> Array:
     return _winograd_forward(m, x, kernel)[0]
 
 
+# Jitted: equal layers are traced and lowered once.
+@partial(jax.jit, static_argnums=0)
 def _winograd_forward(m: int, x: Array, kernel: Array):
     parts = cut(m + 2, chains(m, (batch_of(x.shape), *x.shape[1:]), kernel.shape))
     v = [transform_input(x, m, 3, part=part) for part in parts]
@@ -65,6 +71,7 @@ def _winograd_forward(m: int, x: Array, kernel: Array):
     return y.astype(x.dtype), (v, u)
 
 
+@partial(jax.jit, static_argnums=0)
 def _winograd_backward(m: int, residuals: tuple[list[Array], list[Array]], dy: Array):
     v, u = residuals
     parts = cut(m + 2, len(v))
