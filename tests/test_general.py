@@ -44,7 +44,23 @@ def in_float64(x, kernel, **static):
         return [np.asarray(a) for a in value_and_gradients(conv, *wide)]
 
 
-small, pair = st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3))
+def agrees_with_float64(size, image, channels, **static):
+    inputs, outputs = channels
+    groups = 1
+    if inputs == "depthwise":
+        inputs = groups = outputs
+    x, kernel = arrays((2, *image, inputs), (*size, inputs // groups, outputs))
+    static |= {"feature_group_count": groups}
+    want = in_float64(x, kernel, **static)
+    if 0 in want[0].shape:
+        return
+    ours = partial(conv_general_dilated, dimension_numbers=DIMENSIONS, **static)
+    for got, exact in zip(value_and_gradients(ours, x, kernel), want, strict=True):
+        assert got.shape == exact.shape
+        assert_allclose(got, exact, atol=1e-5 * max(1, np.abs(exact).max()))
+
+
+pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
 pads = st.sampled_from(["SAME", "VALID", [(0, 1), (2, 0)], [(-1, 0), (1, 1)]])
 
 
@@ -60,20 +76,8 @@ pads = st.sampled_from(["SAME", "VALID", [(0, 1), (2, 0)], [(-1, 0), (1, 1)]])
 def test_values_and_both_gradients_are_those_of_lax_in_float64(
     size, image, strides, dilation, padding, channels
 ):
-    inputs, outputs = channels
-    groups = 1
-    if inputs == "depthwise":
-        inputs = groups = outputs
-    x, kernel = arrays((2, *image, inputs), (*size, inputs // groups, outputs))
     static = {"window_strides": strides, "padding": padding, "rhs_dilation": dilation}
-    static |= {"feature_group_count": groups}
-    want = in_float64(x, kernel, **static)
-    if 0 in want[0].shape:
-        return
-    ours = partial(conv_general_dilated, dimension_numbers=DIMENSIONS, **static)
-    for got, exact in zip(value_and_gradients(ours, x, kernel), want, strict=True):
-        assert got.shape == exact.shape
-        assert_allclose(got, exact, atol=1e-5 * max(1, np.abs(exact).max()))
+    agrees_with_float64(size, image, channels, **static)
 
 
 @pytest.mark.parametrize("size", [6, 9])
@@ -99,20 +103,8 @@ def test_winograd_takes_any_zeros_around(padding, size):
 def test_transposed_ones_are_those_of_lax_in_float64(
     size, image, strides, dilation, padding, channels
 ):
-    inputs, outputs = channels
-    groups = 1
-    if inputs == "depthwise":
-        inputs = groups = outputs
-    x, kernel = arrays((2, *image, inputs), (*size, inputs // groups, outputs))
     static = {"window_strides": (1, 1), "padding": padding, "lhs_dilation": strides}
-    static |= {"rhs_dilation": dilation, "feature_group_count": groups}
-    want = in_float64(x, kernel, **static)
-    if 0 in want[0].shape:
-        return
-    ours = partial(conv_general_dilated, dimension_numbers=DIMENSIONS, **static)
-    for got, exact in zip(value_and_gradients(ours, x, kernel), want, strict=True):
-        assert got.shape == exact.shape
-        assert_allclose(got, exact, atol=1e-5 * max(1, np.abs(exact).max()))
+    agrees_with_float64(size, image, channels, rhs_dilation=dilation, **static)
 
 
 FAST = {

@@ -24,10 +24,8 @@ from mnistjax.ops.convolution import DIMENSIONS
 from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import NARROW, WIDE, in_float32
 from mnistjax.ops.sharded import anywhere
-from mnistjax.ops.taps import Taps, correlate, spread_out
+from mnistjax.ops.taps import Pads, Taps, correlate, spread_out
 from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
-
-Pads = tuple[tuple[int, int], ...]
 
 
 def conv_general_dilated(

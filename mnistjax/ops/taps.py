@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+Pads = tuple[tuple[int, int], ...]
+
 
 class Taps(NamedTuple):
     """Where a kernel of `size` reads: `strides` between outputs, `dilation` between taps."""
@@ -62,7 +64,7 @@ def spread(taps: Taps, g: Array, kernel: Array, size: tuple[int, int]) -> Array:
     return _spread(taps, g, kernel, size)
 
 
-def spread_out(x: Array, kernel: Array, *, taps: Taps, pads: tuple[tuple[int, int], ...]) -> Array:
+def spread_out(x: Array, kernel: Array, *, taps: Taps, pads: Pads) -> Array:
     """A transposed convolution as `lax` has it: zeros between pixels, `pads` around.
 
     The kernel is turned, and what `lax` pads less than the kernel reaches is cut off.

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from mnistjax.ops.cook_toom import matrices
 from mnistjax.ops.tiling import cut
-from mnistjax.ops.winograd_transforms import sum_dtype
+from mnistjax.ops.winograd_transforms import multiply, multiply_adjoint, sum_dtype
 
 SMALL = 64
 # Of work that XLA runs side by side. Two layers of 512 channels on maps of 4x4, batch 32, on two
@@ -53,8 +53,7 @@ def _small_forward(m: int, pad: int, x: Array, kernel: Array):
     parts = cut(len(tiles), CHAINS)
     v = [_to_tiles(tiles[part], x) for part in parts]
     u = [_of_kernel(m, part, kernel) for part in parts]
-    y = list(map(partial(_einsum, "ktc,kco->kto"), v, u))
-    return _to_maps(back, parts, y).astype(x.dtype), (v, u)
+    return _to_maps(back, parts, list(map(multiply, v, u))).astype(x.dtype), (v, u)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -64,11 +63,9 @@ def _small_backward(m: int, pad: int, residuals: tuple[list[Array], list[Array]]
     tiles, back = (turned.transpose(2, 3, 0, 1) for turned in _constants(m, pad, height, width))
     parts = cut(len(back), CHAINS)
     dm = [_to_tiles(back[part], dy) for part in parts]
-    dv = list(map(partial(_einsum, "kto,kco->ktc"), dm, u))
-    du = list(map(partial(_einsum, "ktc,kto->kco"), v, dm))
-    return _to_maps(tiles, parts, dv).astype(v[0].dtype), _to_kernel(m, parts, du).astype(
-        u[0].dtype
-    )
+    dv, du = zip(*map(multiply_adjoint, v, u, dm), strict=True)
+    dx, dkernel = _to_maps(tiles, parts, dv), _to_kernel(m, parts, du)
+    return dx.astype(v[0].dtype), dkernel.astype(u[0].dtype)
 
 
 winograd_small.defvjp(_small_forward, _small_backward)
@@ -96,19 +93,21 @@ def _constants(m: int, pad: int, height: int, width: int) -> tuple[np.ndarray, n
 
 
 def _to_tiles(matrix: np.ndarray, x: Array) -> Array:
-    """[k, tiles, height, width] times [batch, height, width, c]: [k, tiles * batch, c]."""
+    """[k, tiles, height, width] times [batch, height, width, c]: [k, 1, 1, tiles, batch, c].
+
+    As many axes as `multiply` takes.
+    """
     k, tiles, height, width = matrix.shape
     batch, _, _, channels = x.shape
     flat = x.transpose(1, 2, 0, 3).reshape(height * width, batch * channels)
     product = _times(matrix.reshape(k * tiles, height * width), flat, x.dtype)
-    return product.reshape(k, tiles * batch, channels)
+    return product.reshape(k, 1, 1, tiles, batch, channels)
 
 
 def _to_maps(matrix: np.ndarray, parts: list[slice], y: Sequence[Array]) -> Array:
-    """[height, width, k, tiles] times [k, tiles * batch, c]: [batch, height, width, c]."""
-    height, width, _, tiles = matrix.shape
-    _, rows, channels = y[0].shape
-    batch = rows // tiles
+    """[height, width, k, tiles] times [k, 1, 1, tiles, batch, c]: [batch, height, width, c]."""
+    height, width = matrix.shape[:2]
+    tiles, batch, channels = y[0].shape[3:]
     sums = (
         _times(
             matrix[:, :, part].reshape(height * width, -1),
@@ -120,14 +119,14 @@ def _to_maps(matrix: np.ndarray, parts: list[slice], y: Sequence[Array]) -> Arra
 
 
 def _of_kernel(m: int, part: slice, kernel: Array) -> Array:
-    """Its transform, [k, inputs, outputs]."""
+    """Its transform, [k, 1, inputs, outputs]."""
     product = _times(_kron(m)[part], kernel.reshape(9, -1), kernel.dtype)
-    return product.reshape(-1, *kernel.shape[2:])
+    return product.reshape(-1, 1, *kernel.shape[2:])
 
 
 def _to_kernel(m: int, parts: list[slice], du: Sequence[Array]) -> Array:
     sums = (_times(_kron(m)[p].T, u.reshape(len(u), -1)) for p, u in zip(parts, du, strict=True))
-    return reduce(add, sums).reshape(3, 3, *du[0].shape[1:])
+    return reduce(add, sums).reshape(3, 3, *du[0].shape[2:])
 
 
 def _kron(m: int) -> np.ndarray:
@@ -139,7 +138,3 @@ def _times(constant: np.ndarray, x: Array, dtype: DTypeLike | None = None) -> Ar
     """A product whose sums are float32 or wider, rounded to `dtype` where one is given."""
     x = x.astype(sum_dtype(x))
     return (jnp.asarray(constant, x.dtype) @ x).astype(dtype or x.dtype)
-
-
-def _einsum(axes: str, a: Array, b: Array) -> Array:
-    return jnp.einsum(axes, a, b, preferred_element_type=sum_dtype(a))
