@@ -1,4 +1,5 @@
 import atexit
+import dataclasses
 import gzip
 import os
 import shutil
@@ -31,7 +32,9 @@ import jax
 import numpy as np
 import pytest
 
-from mnistjax.data.idx import FILES
+from mnistjax.data.dataset import Split
+from mnistjax.data.digits import load_digits
+from mnistjax.data.idx import FILES, read_idx
 
 # What starts the tests in the background may ignore these, and so would all that they start.
 for _number, _handler in (
@@ -68,11 +71,20 @@ def own_cache(tmp_path_factory, monkeypatch):
     return path
 
 
+@contextmanager
+def nothing_drawn():
+    """Reports without pictures: drawing them is a third of a small run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnistjax.report.figures.save_png", lambda figure, path: path.touch())
+        patch.setattr("mnistjax.report.figures.to_svg", lambda figure, salt: "<svg></svg>")
+        yield
+
+
 @pytest.fixture
-def without_pictures(monkeypatch):
-    """Reports without drawing, a third of a small run's time; module fixtures still draw."""
-    monkeypatch.setattr("mnistjax.report.figures.save_png", lambda figure, path: path.touch())
-    monkeypatch.setattr("mnistjax.report.figures.to_svg", lambda figure, salt: "<svg></svg>")
+def without_pictures():
+    """`nothing_drawn`, but by fixtures of a whole file, which draw unless they say so."""
+    with nothing_drawn():
+        yield
 
 
 @pytest.fixture
@@ -89,6 +101,25 @@ def mnist_dir():
     if not path.is_dir():
         pytest.skip("real MNIST is not in ../shared/data/mnist")
     return path
+
+
+@contextmanager
+def few_digits_to_test(count: int):
+    """The bundled digits with `count` test images of 360: what a small run spends its time on."""
+    few = load_digits()
+    few = dataclasses.replace(few, test=Split(few.test.images[:count], few.test.labels[:count]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnistjax.data.load.load_digits", lambda: few)
+        yield few
+
+
+def few_of_mnist(mnist_dir: Path, place: Path, *, train: int, test: int) -> tuple[str, ...]:
+    """Flags that read the first of the real images from `place`: evaluating 10,000 takes 15 s."""
+    place.mkdir(parents=True, exist_ok=True)
+    for role, name in FILES.items():
+        array, _ = read_idx(mnist_dir / f"{name}.gz", ndim=3 if role.endswith("images") else 1)
+        (place / name).write_bytes(idx_bytes(array[: train if "train" in role else test]))
+    return "--data-dir", str(place), "--allow-unverified-data"
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import few_digits_to_test
 from stateful_models import nnx_model, split
 
 from experiments.scratch import ScratchConfig, main
@@ -203,9 +204,10 @@ def test_a_run_equals_one_on_a_single_device(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mnistjax.report.page", page)  # matplotlib: seconds
 
     def scratch(name):
-        flags = "--dataset", "digits", "--train-size", "150", "--epochs", "1"
-        argv = [*flags, "--batch-size", "40", "--output", str(tmp_path / name)]
-        assert cli.run(ScratchConfig, main, argv) == 0
+        flags = "--dataset", "digits", "--train-size", "80", "--epochs", "1"
+        argv = [*flags, "--batch-size", "24", "--output", str(tmp_path / name)]
+        with few_digits_to_test(20):
+            assert cli.run(ScratchConfig, main, argv) == 0
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         return summary["test_loss"], read_rows(tmp_path / name / "metrics.jsonl")
 

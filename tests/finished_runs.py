@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from conftest import few_digits_to_test, nothing_drawn
 
 from experiments import finetune, scratch
 from mnistjax import cli
@@ -43,9 +44,10 @@ def scratch_run(*flags: str) -> Finished:
 
 @cache
 def finetune_run(*flags: str) -> Finished:
-    """VGG16's blocks 1 to 3 with random weights on 60 digits."""
+    """VGG16's blocks 1 to 3 with random weights on 60 digits, tested on 100."""
     small = ("--dataset", "digits", "--weights", "random", "--cut", "block3", "--train-size", "60")
-    return _finished(finetune.FinetuneConfig, finetune.main, (*small, "--epochs", "1", *flags))
+    with few_digits_to_test(100):
+        return _finished(finetune.FinetuneConfig, finetune.main, (*small, "--epochs", "1", *flags))
 
 
 def _finished(config: Any, main: Any, flags: tuple[str, ...]) -> Finished:
@@ -58,11 +60,9 @@ def _finished(config: Any, main: Any, flags: tuple[str, ...]) -> Finished:
         return metrics, logits
 
     own = result.evaluate
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, nothing_drawn():
         patch.setenv("MNISTJAX_CACHE", str(place() / "cache"))
         patch.setattr(result, "evaluate", evaluate)
-        patch.setattr("mnistjax.report.figures.save_png", lambda figure, path: path.touch())
-        patch.setattr("mnistjax.report.figures.to_svg", lambda figure, salt: "<svg></svg>")
         argv = [*flags, "--output", str(directory), "--quiet"]
         assert cli.run(config, main, argv) == 0
     return Finished(directory, kept[-1])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+from conftest import nothing_drawn
 from flax import nnx
 from stateful_models import NNXNet, linen_model, split
 
@@ -129,9 +130,7 @@ MODELS = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def own_run(request, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnistjax.report.figures.save_png", lambda figure, path: path.touch())
-        patch.setattr("mnistjax.report.figures.to_svg", lambda figure, salt: "<svg></svg>")
+    with nothing_drawn():
         make = MODELS[request.param]
         return make, mj.train(make(), DATA, tmp_path_factory.mktemp("runs") / "run", **SHORT)
 

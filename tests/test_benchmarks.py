@@ -1,4 +1,3 @@
-import doctest
 import importlib.util
 import json
 import re
@@ -264,23 +263,3 @@ def test_what_peers_import_of_this_checkout_is_there():
     names = {name for text in peers.values() for name in re.findall(ours, text, re.MULTILINE)}
     assert "benchmarks.harness.timing" in names and "mnistjax" in names
     assert not [name for name in names if importlib.util.find_spec(name) is None]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "harness.flops",
-        "harness.networks",
-        "harness.peaks",
-        "jobs.time_to_accuracy",
-        "jobs.tpu_aot",
-        "tables.compare",
-        "tables.files",
-        "tables.markdown",
-        "tables.rows",
-    ],
-)
-def test_the_examples_of_docstrings_hold(name):
-    module = importlib.import_module(f"benchmarks.{name}")
-    result = doctest.testmod(module)
-    assert result.attempted and not result.failed

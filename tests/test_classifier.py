@@ -23,20 +23,26 @@ def classifier():
     return mj.load(scratch_run().directory)
 
 
-def runs():
-    yield "scratch", scratch_run
-    yield "features cached", finetune_run
-    yield "features not cached", lambda: finetune_run("--no-cache-features")
+RUNS = [
+    pytest.param(scratch_run, id="scratch"),
+    pytest.param(finetune_run, id="features cached"),
+    pytest.param(
+        lambda: finetune_run("--no-cache-features"),
+        id="features not cached",
+        marks=pytest.mark.soak,
+    ),
+]
 
 
-@pytest.mark.parametrize("make", [make for _, make in runs()], ids=[name for name, _ in runs()])
+@pytest.mark.parametrize("make", RUNS)
 def test_logits_are_those_of_the_runs_own_evaluation(make):
     run = make()
+    images = TEST.images[: len(run.logits)]
     for where in (run.directory, run.directory / "model.safetensors"):
-        assert np.array_equal(mj.load(where).logits(TEST.images), run.logits)
+        assert np.array_equal(mj.load(where).logits(images), run.logits)
 
 
-COUNTS = 1, 2, 3, 5, 8, 63, 64, 65, 100, 200, 359
+COUNTS = {scratch_run: (1, 2, 3, 5, 8, 63, 64, 65, 100, 200, 359), finetune_run: (1, 16, 17, 65)}
 
 
 @pytest.mark.parametrize("make", [scratch_run, finetune_run], ids=["scratch", "finetune"])
@@ -50,7 +56,7 @@ def test_batches_of_any_length_give_the_same_and_compile_twice(make):
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        for count in COUNTS:
+        for count in COUNTS[make]:
             got = classifier.logits(TEST.images[:count])
             np.testing.assert_allclose(got, whole[:count], rtol=1e-4, atol=1e-4)
     finally:
@@ -70,37 +76,42 @@ for directory in sys.argv[2:]:
 """
 
 
-def test_they_are_the_same_bits_as_programs_are_compiled_outside_of_tests():
+def outside_of_tests(code, *arguments):
     plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    runs = [str(make().directory) for make in (scratch_run, finetune_run)]
-    command = [sys.executable, "-c", SAME_BITS, "1 2 63 64 65 200", *runs]
+    command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-1000:]
+
+
+@pytest.mark.parametrize("make", [scratch_run, pytest.param(finetune_run, marks=pytest.mark.soak)])
+def test_they_are_the_same_bits_as_programs_are_compiled_outside_of_tests(make):
+    outside_of_tests(SAME_BITS, "1 2 63 64 65 200", str(make().directory))
 
 
 EVALUATED_ALIKE = """
-import numpy as np, mnistjax as mj
+import sys, numpy as np, mnistjax as mj
 from flax import nnx
 from mnistjax.inference.forward import make_forward_of
 from mnistjax.training.evaluate import evaluate, make_eval_step
-for side, counts in ((12, (1, 20, 64, 90)), (200, (1, 20, 60))):
-    model = mj.CNN(image_shape=(side, side, 1), num_classes=3, rngs=nnx.Rngs(0))
-    apply_fn, params = mj.functional(model)
-    step, forward = make_eval_step(apply_fn=apply_fn), make_forward_of(apply_fn, params, ())
-    images = np.random.default_rng(0).integers(0, 256, (max(counts), side, side, 1), np.uint8)
-    whole = forward(images)
-    for count in counts:
-        split = mj.Split(images[:count], np.zeros(count, np.int32))
-        for logits in (forward(split.images), evaluate(step, params, split)[1]):
-            assert np.array_equal(logits, whole[:count]), (side, count)
+side, *counts = map(int, sys.argv[1:])
+model = mj.CNN(image_shape=(side, side, 1), num_classes=3, rngs=nnx.Rngs(0))
+apply_fn, params = mj.functional(model)
+step, forward = make_eval_step(apply_fn=apply_fn), make_forward_of(apply_fn, params, ())
+images = np.random.default_rng(0).integers(0, 256, (max(counts), side, side, 1), np.uint8)
+whole = forward(images)
+for count in counts:
+    split = mj.Split(images[:count], np.zeros(count, np.int32))
+    for logits in (forward(split.images), evaluate(step, params, split)[1]):
+        assert np.array_equal(logits, whole[:count]), (side, count)
 """
 
 
-def test_sets_of_any_size_are_evaluated_to_the_bits_of_their_images_in_a_larger_one():
-    plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [sys.executable, "-c", EVALUATED_ALIKE]
-    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-1000:]
+@pytest.mark.parametrize(
+    ("side", "counts"),
+    [("12", "1 20 64 90"), pytest.param("200", "1 20 60", marks=pytest.mark.soak)],
+)
+def test_sets_of_any_size_are_evaluated_to_the_bits_of_their_images_in_a_larger_one(side, counts):
+    outside_of_tests(EVALUATED_ALIKE, side, *counts.split())
 
 
 def test_more_than_the_largest_batch_is_several(classifier):

@@ -1,14 +1,15 @@
 """Drawn and photographed characters: found, brought to MNIST's form, and then read right."""
 
 import io
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 import pytest
-from finished_runs import scratch_run
+from conftest import few_of_mnist
+from finished_runs import place, scratch_run
 from scipy import ndimage
 
 import mnistjax as mj
@@ -147,13 +148,17 @@ def test_separate_gives_back_what_is_lit():
     assert [one.shape for one in separate(ink)] == [(30, 10), (20, 10)]
 
 
-@pytest.fixture(scope="module")
-def mnist_run():
-    place = Path(__file__).parents[2] / "shared" / "data" / "mnist"
-    if not place.is_dir():
-        pytest.skip("real MNIST is not in ../shared/data/mnist")
-    flags = ("--data-dir", str(place), "--train-size", "10000", "--epochs", "2")
-    return scratch_run(*flags), mj.load_dataset("mnist", place).test
+@pytest.fixture
+def mnist_run(mnist_dir):
+    """Trained on 3,000 real images once for all, with the 200 that it was tested on."""
+    return _mnist_run(mnist_dir)
+
+
+@cache
+def _mnist_run(mnist_dir):
+    few = few_of_mnist(mnist_dir, place() / "few", train=3000, test=200)
+    run = scratch_run(*few, "--epochs", "2", "--batch-size", "30")
+    return run, mj.load_dataset("mnist", place() / "few", verify=False).test
 
 
 def as_file(image, kind):

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import nothing_drawn
 from flax import nnx
 
 import mnistjax as mj
@@ -176,6 +177,7 @@ def alone(exported, images, place, *counts):
     return [*np.load(place / "answers.npz").values()]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("run", ["VGG16, colours made larger"], indirect=True)
 def test_jax_alone_computes_the_exported_vgg16(run, tmp_path):
     path, images, _ = run
@@ -191,9 +193,7 @@ def digits(tmp_path_factory):
     data = mj.load_dataset("digits")
     model = mj.CNN(image_shape=data.image_shape, rngs=nnx.Rngs(0))
     directory = tmp_path_factory.mktemp("digits") / "it's a run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnistjax.report.figures.save_png", lambda figure, path: path.touch())
-        patch.setattr("mnistjax.report.figures.to_svg", lambda figure, salt: "<svg></svg>")
+    with nothing_drawn():
         mj.train(model, data, directory, epochs=1, options=mj.RunOptions(quiet=True))
     return directory, data.test.images
 

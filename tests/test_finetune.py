@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import signal
@@ -6,15 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import idx_bytes
+from conftest import few_digits_to_test, few_of_mnist
 
 from experiments.finetune import FinetuneConfig, main
 from experiments.finetune_run import features_of
 from mnistjax import cli
 from mnistjax.data import cache
 from mnistjax.data.dataset import Split
-from mnistjax.data.digits import load_digits
-from mnistjax.data.idx import FILES, read_idx
 from mnistjax.errors import UsageError
 from mnistjax.rows.file import RowFile
 from mnistjax.runs.log import read_rows
@@ -24,7 +21,8 @@ from mnistjax.weights.source import load_weights
 pytestmark = pytest.mark.usefixtures("without_pictures")
 ROOT = Path(__file__).parent.parent
 KEYS = {"weights", "weights_sha256", "image_size", "cut", "feature_cache", "trainable_parameters"}
-SMALL = "--train-size", "200", "--batch-size", "20", "--quiet"
+SMALL = "--train-size", "100", "--batch-size", "20", "--quiet"
+EPOCHS = "--epochs", "2"
 
 
 def finetune(output, *flags):
@@ -38,11 +36,7 @@ def summary(output):
 
 @pytest.fixture(scope="module", autouse=True)
 def few_to_test():
-    """60 digits of 360: a forward pass of VGG16 is what these runs cost."""
-    data = load_digits()
-    few = dataclasses.replace(data, test=Split(data.test.images[:60], data.test.labels[:60]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnistjax.data.load.load_digits", lambda: few)
+    with few_digits_to_test(40):
         yield
 
 
@@ -63,7 +57,7 @@ def whole(tmp_path_factory, features):
     output = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MNISTJAX_CACHE", str(features))
-        assert finetune(output, "--epochs", "3") == 0
+        assert finetune(output, *EPOCHS) == 0
     return output
 
 
@@ -74,21 +68,22 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert got["weights"].startswith("random")
     assert got["trainable_parameters"] == 4096 * 256 + 256 + 2570
     assert got["parameters"] == got["trainable_parameters"] + 2 * 4096 + 1_735_488
-    assert got["feature_cache"]["computed"] == got["feature_cache"]["rows"] == 200 + 60
-    assert got["test_accuracy"] > 0.85
+    assert got["feature_cache"]["computed"] == got["feature_cache"]["rows"] == 100 + 40
+    assert got["test_accuracy"] > 0.7
     page = (whole / "report.html").read_text()
     assert "What the blocks see" in page and "frozen" in page
     assert (whole / "figures" / "what_the_blocks_see.png").stat().st_size > 10_000
 
 
 def test_the_second_run_finds_its_features_and_gives_the_same_bits(whole, tmp_path):
-    assert finetune(tmp_path / "run", "--epochs", "3") == 0
+    assert finetune(tmp_path / "run", *EPOCHS) == 0
     assert summary(tmp_path / "run")["feature_cache"]["computed"] == 0
     assert summary(tmp_path / "run")["params_sha256"] == summary(whole)["params_sha256"]
 
 
+@pytest.mark.soak
 def test_without_the_cache_the_result_is_the_same_to_rounding(whole, tmp_path):
-    assert finetune(tmp_path / "run", "--epochs", "3", "--no-cache-features") == 0
+    assert finetune(tmp_path / "run", *EPOCHS, "--no-cache-features") == 0
     ours, cached = summary(tmp_path / "run"), summary(whole)
     assert ours["feature_cache"] == {"used": False}
     np.testing.assert_allclose(ours["test_loss"], cached["test_loss"], rtol=1e-3)
@@ -97,10 +92,11 @@ def test_without_the_cache_the_result_is_the_same_to_rounding(whole, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
+@pytest.mark.soak
 def test_features_in_bfloat16_are_others(whole, tmp_path):
-    assert finetune(tmp_path / "run", "--epochs", "3", "--dtype", "bfloat16") == 0
+    assert finetune(tmp_path / "run", *EPOCHS, "--dtype", "bfloat16") == 0
     got = summary(tmp_path / "run")
-    assert got["feature_cache"]["computed"] == 200 + 60
+    assert got["feature_cache"]["computed"] == 100 + 40
     assert got["test_accuracy"] > summary(whole)["test_accuracy"] - 0.1
 
 
@@ -128,12 +124,12 @@ def test_a_signal_while_features_are_extracted_keeps_those_done(
 
     with monkeypatch.context() as patch:  # in the training images' one batch, the last of them
         patch.setattr(RowFile, "append", interrupted)
-        assert finetune(tmp_path / "run", "--epochs", "3") == 143
+        assert finetune(tmp_path / "run", *EPOCHS) == 143
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "interrupted: features of 200 images are kept. Fix: run it again\n")
+    assert (out, err) == ("", "interrupted: features of 100 images are kept. Fix: run it again\n")
     assert not (tmp_path / "run").exists()
-    assert finetune(tmp_path / "run", "--epochs", "3") == 0
-    assert summary(tmp_path / "run")["feature_cache"]["computed"] == 60
+    assert finetune(tmp_path / "run", *EPOCHS) == 0
+    assert summary(tmp_path / "run")["feature_cache"]["computed"] == 40
     assert summary(tmp_path / "run")["params_sha256"] == summary(whole)["params_sha256"]
 
 
@@ -147,7 +143,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monk
     assert "not cached" in capsys.readouterr().out
 
 
-STAGES = "--stages", "head:1,block3:1@1e-4", "--train-size", "100"
+STAGES = "--stages", "head:1,block3:1@1e-4"
 
 
 def test_stages_and_a_resumed_stage_equals_one_never_left(tmp_path, signal_at):
@@ -155,7 +151,7 @@ def test_stages_and_a_resumed_stage_equals_one_never_left(tmp_path, signal_at):
     got = summary(tmp_path / "whole")
     assert (got["unfrozen"], got["epochs"]) == ("block3", 2)
     assert got["trainable_parameters"] > 1_400_000 + 1_000_000
-    assert got["feature_cache"]["bytes"] == (100 + 60) * 8 * 8 * 128 * 4  # block 2's map
+    assert got["feature_cache"]["bytes"] == (100 + 40) * 8 * 8 * 128 * 4  # block 2's map
     run = tmp_path / "run"
     with signal_at(7):  # in the second stage
         assert finetune(run, *STAGES) == 143
@@ -169,7 +165,7 @@ def test_resume_refuses_other_weights(whole, tmp_path, capsys):
     other = load_weights("random", cut="block3", seed=5).params
     write_safetensors(tmp_path / "w.safetensors", other, source_sha256="0" * 64, origin="test")
     argv = ["--dataset", "digits", "--weights", str(tmp_path / "w.safetensors"), "--resume"]
-    argv += ["--output", str(whole), *SMALL, "--epochs", "3"]
+    argv += ["--output", str(whole), *SMALL, *EPOCHS]
     assert cli.run(FinetuneConfig, main, argv) == 5
     assert "pass --weights random" in capsys.readouterr().err
 
@@ -228,10 +224,8 @@ def test_stages_are_parsed():
 
 
 def test_real_weights_on_real_mnist(mnist_dir, vgg16_file, tmp_path):
-    for role, name in FILES.items():  # the first of each file: 10,000 test images take 15 s
-        array, _ = read_idx(mnist_dir / f"{name}.gz", ndim=3 if role.endswith("images") else 1)
-        (tmp_path / name).write_bytes(idx_bytes(array[: 500 if "train" in role else 100]))
-    argv = ["--data-dir", str(tmp_path), "--weights", str(vgg16_file), "--allow-unverified-data"]
-    argv += ["--output", str(tmp_path / "run"), "--epochs", "10", "--quiet"]
+    few = few_of_mnist(mnist_dir, tmp_path / "few", train=200, test=50)
+    argv = [*few, "--weights", str(vgg16_file)]
+    argv += ["--output", str(tmp_path / "run"), "--epochs", "6", "--batch-size", "20", "--quiet"]
     assert cli.run(FinetuneConfig, main, argv) == 0
-    assert summary(tmp_path / "run")["test_accuracy"] > 0.85
+    assert summary(tmp_path / "run")["test_accuracy"] > 0.7  # of 200 images, not 60,000

@@ -85,7 +85,7 @@ SHAPES = {
 }
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(**SHAPES)
 def test_conv2d_and_its_gradients(batch, height, width, inputs, outputs, k, padding, seed):
     if padding == "VALID":
@@ -176,7 +176,7 @@ def test_conv2d_falls_back_and_refuses():
         inspect.unwrap(conv2d)(x, kernel, padding="same")  # past the type checker of the tests
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(**SHAPES, pool=st.sampled_from(["max", "avg"]))
 def test_conv_pool(batch, height, width, inputs, outputs, k, padding, seed, pool):
     height, width = height + k, width + k

@@ -299,6 +299,7 @@ print(json.dumps({"kib": max(peak, anonymous()), "steps": event.step}))
 """
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc tells RssAnon")
 def test_memory_stays_well_below_the_size_of_the_file(tmp_path):
     def measure(count):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import nothing_drawn
 
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
@@ -39,7 +40,8 @@ def without_times(rows):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "run"
-    assert scratch(output, *SMALL, *EPOCHS, "--debug") == 0
+    with nothing_drawn():
+        assert scratch(output, *SMALL, *EPOCHS, "--debug") == 0
     return output
 
 
@@ -53,7 +55,7 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert [row["epoch"] for row in read_rows(whole / "metrics.jsonl") if "val_loss" in row] == [
         *range(1, 5)
     ]
-    assert (whole / "report.html").stat().st_size > 10_000
+    assert "validation loss" in (whole / "report.html").read_text().lower()
     assert {path.suffix for path in (whole / "figures").iterdir()} == {".png"}
     assert sorted(int(path.name) for path in (whole / "checkpoints").iterdir())[-1] == 4 * 14
 
@@ -66,6 +68,7 @@ def test_twice_gives_the_same_bits_and_says_so(whole, tmp_path, capsys, monkeypa
     assert out.count("\n") == 1 and f"parameters {summary(whole)['params_sha256'][:12]}" in out
 
 
+@pytest.mark.soak
 def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):
     """From outside, once; test_signals.py has both signals at every point, inside one process."""
     run = tmp_path / "run"
@@ -96,6 +99,7 @@ def test_resume_refuses_another_configuration(whole, capsys):
     assert "batch_size 64 (was 20)" in err and "pass --batch-size 20 --seed 0" in err
 
 
+@pytest.mark.soak
 def test_bfloat16_learns_and_belongs_to_the_run(whole, tmp_path, capsys):
     run = tmp_path / "run"
     assert scratch(run, *SMALL, *EPOCHS, "--quiet", "--dtype", "bfloat16") == 0
@@ -182,6 +186,7 @@ def test_usual_epochs():
     assert usual_epochs(10, 10) == 50
 
 
+@pytest.mark.soak
 def test_real_mnist_learns(mnist_dir, tmp_path):
     flags = (
         "--data-dir",

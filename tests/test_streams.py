@@ -53,6 +53,7 @@ def test_what_cannot_be_said_is_dropped_and_the_exit_code_stays(command, environ
     assert shell(code, TALKS=TALKS, **environment) == (6, out, err)
 
 
+@pytest.mark.soak
 def test_a_run_with_nowhere_to_write_but_its_output(tmp_path):
     (tmp_path / "file").touch()
     nowhere = str(tmp_path / "file" / "home")

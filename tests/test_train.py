@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import nothing_drawn
 from flax import nnx
 from stateful_models import CLASSES, NNXNet, linen_model, split
 
@@ -31,9 +32,7 @@ SHORT: Any = {"epochs": 2, "batch_size": 16, "tx": optax.adam(3e-2)}
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnistjax.report.figures.save_png", lambda figure, path: path.touch())
-        patch.setattr("mnistjax.report.figures.to_svg", lambda figure, salt: "<svg></svg>")
+    with nothing_drawn():
         directory = tmp_path_factory.mktemp("runs") / "whole"
         return mj.train(NNXNet(nnx.Rngs(0)), DATA, directory, options=QUIET, **SHORT)
 

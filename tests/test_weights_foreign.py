@@ -231,9 +231,18 @@ def test_two_models_without_names_are_refused(tmp_path):
 
 
 def test_groups_in_a_circle_come_to_an_end(tmp_path):
+    for name, of in (("itself", "layers/dense"), ("all", "/"), ("twice", "layers/conv2d")):
+        path = keras_3(tmp_path / f"{name}.h5", PARAMS)
+        with h5py.File(path, "r+") as file:
+            file.create_group("layers/dense")
+            file["layers/dense/a"] = file[of]
+        refused(path, "has another place")
+
+
+def test_groups_too_deep_come_to_an_end(tmp_path):
     path = keras_3(tmp_path / "x.h5", PARAMS)
     with h5py.File(path, "r+") as file:
-        file["layers/dense/a"] = file["layers/dense/b"] = file.create_group("layers/dense")
+        file.create_group("layers/dense" + 40 * "/a")
     refused(path, "more groups within groups")
 
 

@@ -5,6 +5,7 @@ JAX and Flax are imported where they are needed: `--help` does without.
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def step_flops(name: str) -> float:
     return 3 * sum(layers) - layers[0]
 
 
-def _flops_by_layer(name: str) -> list[float]:
+@cache
+def _flops_by_layer(name: str) -> tuple[float, ...]:
     """The stem's first: of every output the channels and places of the kernel that it sees."""
     import jax
     from flax import nnx
@@ -84,7 +86,7 @@ def _flops_by_layer(name: str) -> list[float]:
         for equation in equations.eqns
         if equation.primitive.name in ("conv_general_dilated", "dot_general")
     ]
-    return [2.0 * math.prod(output) * math.prod(kernel[:-1]) for output, kernel in shapes]
+    return tuple(2.0 * math.prod(output) * math.prod(kernel[:-1]) for output, kernel in shapes)
 
 
 def _name(path: tuple[Any, ...]) -> str:

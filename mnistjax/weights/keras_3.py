@@ -18,7 +18,7 @@ from mnistjax.weights.hdf5 import array, follow, has, names, refuse, subgroup
 if TYPE_CHECKING:
     import h5py
 
-_MOST_GROUPS, _DEEPEST = 10_000, 30  # hard links can make circles
+_MOST_THINGS, _DEEPEST = 10_000, 30
 
 
 class _Layer(NamedTuple):
@@ -56,16 +56,18 @@ def _layers(file: "h5py.File") -> Iterator[_Layer]:
     """Every group with variables, wherever it lies."""
     import h5py
 
-    waiting, seen = [""], 0
+    waiting, met = [""], {file["/"]}
     while waiting:
         path = waiting.pop(0)
         group = subgroup(file, path) if path else file
         for key in map(str, group):
-            seen += 1
             below = f"{path}/{key}" if path else key
-            if seen > _MOST_GROUPS or below.count("/") > _DEEPEST:
-                raise refuse(below, "more groups within groups than a network has")
             inner = follow(file, below)
+            if isinstance(inner, h5py.Group) and inner in met:  # hard links can make circles
+                raise refuse(below, "is a group that has another place, too")
+            met.add(inner)
+            if len(met) > _MOST_THINGS or below.count("/") > _DEEPEST:
+                raise refuse(below, "more groups within groups than a network has")
             if not isinstance(inner, h5py.Group):
                 continue
             if key != "vars":
