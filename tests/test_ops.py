@@ -216,20 +216,50 @@ def test_conv_pool_computes_only_what_is_asked(inputs):
         conv_pool(x, kernel, bias, padding="VALID", size=(6, 1))
 
 
+def pools_equal_flax(shape, window, **options):
+    x = jnp.round(jax.random.normal(jax.random.key(0), shape))  # rounded: ties
+    usual = {"strides": window} | options
+    means = partial(nnx.avg_pool, count_include_pad=False)
+    for ours, its in ((max_pool, nnx.max_pool), (avg_pool, means)):
+        mine = value_and_gradients(lambda x, f=ours: f(x, window, **options), 0, x)
+        with jax.numpy_dtype_promotion("standard"):  # it divides a float by an int
+            theirs = value_and_gradients(lambda x, f=its: f(x, window, **usual), 0, x)
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 2, 2, 1), (1, 1, 3, 1)])
 @pytest.mark.parametrize("window", [(2, 2), (3, 2)])
 def test_pools_equal_flax(shape, window):
-    x = jnp.round(jax.random.normal(jax.random.key(0), shape))  # rounded: ties
-    for ours, its in ((max_pool, nnx.max_pool), (avg_pool, flax_avg_pool)):
-        mine = value_and_gradients(lambda x, f=ours: f(x, window), 0, x)
-        theirs = value_and_gradients(lambda x, f=its: f(x, window, window), 0, x)
-        for a, b in zip(mine, theirs, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-6)
+    pools_equal_flax(shape, window)
+
+
+@settings(max_examples=15)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    window=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    padding=st.sampled_from(["SAME", "VALID"]),
+)
+def test_pools_of_any_window_equal_flax(size, window, strides, padding):
+    pools_equal_flax((2, *size, 3), window, strides=strides, padding=padding)
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+def test_no_loop_over_windows_is_left_on_a_cpu(pool):
+    x = jnp.ones((2, 9, 9, 4))
+    both = partial(value_and_gradients, partial(pool, window=(3, 3), strides=(2, 2)), 0)
+    text = jax.jit(both).trace(x).lower().as_text()
+    assert "reduce_window" not in text and "select_and_scatter" not in text
+    elsewhere = jax.jit(both).trace(x).lower(lowering_platforms=("cuda",)).as_text()
+    assert "reduce_window" in elsewhere
 
 
 def test_ties_give_their_gradient_to_the_first():
     x, ones = jnp.ones((1, 2, 2, 1)), jnp.ones((1, 1, 1, 1))
     assert jax.grad(lambda x: max_pool(x).sum())(x).ravel().tolist() == [1, 0, 0, 0]
+    three = jax.grad(lambda x: max_pool(x, (3, 3), strides=(2, 2)).sum())(jnp.ones((1, 5, 5, 1)))
+    assert jnp.argwhere(three[0, :, :, 0]).tolist() == [[0, 0], [0, 2], [2, 0], [2, 2]]
     fused = jax.grad(lambda x: conv_pool(x, ones, jnp.zeros(1)).sum())(x)
     assert fused.ravel().tolist() == [1, 0, 0, 0]
 

@@ -6,26 +6,29 @@
 | 1x1, stride 1 | a product |
 | other strides, sizes, dilations | a product with what each output sees (`taps`) |
 | images dilated by the strides (transposed) | its transpose: a product, added up at its places |
-| one kernel a channel (depthwise) | sums of shifted products |
+| kernels of one channel (depthwise) | sums of shifted products |
+| groups of channels | each group as above, in one batch |
 
 Everything else is JAX's own, and on GPU and TPU all of it.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 from jaxtyping import Array
 
-from mnistjax.ops.convolution import DIMENSIONS
 from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import NARROW, WIDE, in_float32
 from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.taps import Pads, Taps, correlate, spread_out
 from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
+
+_CONV = lax.conv_general_dilated  # as it is before anybody puts ours in its place
 
 
 def conv_general_dilated(
@@ -42,10 +45,10 @@ def conv_general_dilated(
     """`jax.lax.conv_general_dilated` with a fast form on a CPU; `more` are its other arguments.
 
     For `nnx.Conv(..., conv_general_dilated=...)` and `linen.Conv` alike; `speed_up` puts it into a
-    whole model. The fast form: two spatial axes, NHWC images and HWIO kernels of one float dtype,
-    `lhs_dilation` or strides, one group or as many as channels, none of `more`; all else is JAX's
-    own. Of 16-bit floats nothing but the result is rounded. Reverse-mode derivatives; forward-mode
-    ones within `as_lax`.
+    whole model. The fast form: two spatial axes, in any order (NHWC and HWIO need no turning), of
+    one float dtype, `lhs_dilation` or strides, none of `more`; all else is JAX's own. Of 16-bit
+    floats nothing but the result is rounded. Reverse-mode derivatives; forward-mode ones within
+    `as_lax`.
 
     >>> from flax import nnx
     >>> conv = nnx.Conv(3, 8, (3, 3), strides=2, rngs=nnx.Rngs(0),
@@ -54,7 +57,7 @@ def conv_general_dilated(
     (2, 16, 16, 8)
     """
     plain = partial(
-        lax.conv_general_dilated,
+        _CONV,
         window_strides=window_strides,
         padding=padding,
         lhs_dilation=lhs_dilation,
@@ -63,27 +66,56 @@ def conv_general_dilated(
         feature_group_count=feature_group_count,
         **more,
     )
-    if not _ordinary(lhs, rhs, dimension_numbers) or not _unasked(more):
+    if not _ordinary(lhs, rhs) or not _unasked(more):
         return plain(lhs, rhs)
-    depthwise = feature_group_count > 1
-    channels = (1, feature_group_count) if depthwise else (lhs.shape[3], rhs.shape[3])
-    if rhs.shape[2:] != channels or (depthwise and feature_group_count != lhs.shape[3]):
-        return plain(lhs, rhs)  # several channels a group, or its words for what is wrong
+    layout = _Layout.of(lhs.shape, rhs.shape, dimension_numbers)
+    image, kernel = layout.shapes(lhs, rhs)
+    groups, (inputs, outputs) = feature_group_count, kernel[2:]
+    if groups < 1 or inputs * groups != image[3] or outputs % groups:
+        return plain(lhs, rhs)  # its words for what is wrong
     strides, between = _pair(window_strides), _pair(lhs_dilation or (1, 1))
     transposed = between != (1, 1)
     if transposed and (strides != (1, 1) or isinstance(padding, str)):
         return plain(lhs, rhs)
     dilation = _pair(rhs_dilation or (1, 1))
-    taps = Taps(_pair(rhs.shape[:2]), between if transposed else strides, dilation, depthwise)
-    sizes = [(n - 1) * d + 1 for n, d in zip(lhs.shape[1:3], between, strict=True)]
+    depthwise = groups > 1 == inputs
+    taps = Taps(_pair(kernel[:2]), between if transposed else strides, dilation, depthwise)
+    sizes = [(n - 1) * d + 1 for n, d in zip(image[1:3], between, strict=True)]
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(sizes, taps.reach, strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
-    fits = (n + sum(p) >= r for n, p, r in zip(sizes, pads, taps.reach, strict=True))
-    if not all(fits):
+    if not all(n + sum(p) >= r for n, p, r in zip(sizes, pads, taps.reach, strict=True)):
         return plain(lhs, rhs)
-    form = spread_out if transposed else _fast
-    return _by_platform(lhs, rhs, partial(form, taps=taps, pads=pads), plain)
+    form = partial(spread_out if transposed else _fast, taps=taps, pads=pads)
+    if groups > 1:
+        form = partial(_by_channel if depthwise else _by_group, form, groups)
+    return _by_platform(lhs, rhs, layout.around(form), plain)
+
+
+class _Layout(NamedTuple):
+    """Which axis of what is given comes where in NHWC and HWIO, and of the result from where."""
+
+    x: tuple[int, ...]
+    kernel: tuple[int, ...]
+    y: tuple[int, ...]
+
+    @classmethod
+    def of(cls, x_shape: Sequence[Any], kernel_shape: Sequence[int], numbers: Any) -> "_Layout":
+        given = lax.conv_dimension_numbers(x_shape, kernel_shape, numbers)
+        (n, c, *x), (o, i, *kernel), (yn, yc, *y) = given
+        back = sorted(range(4), key=(yn, *y, yc).__getitem__)
+        return cls((n, *x, c), (*kernel, i, o), tuple(back))
+
+    def shapes(self, x: Array, kernel: Array) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+        image = tuple(x.shape[axis] for axis in self.x)
+        return image, tuple(kernel.shape[axis] for axis in self.kernel)
+
+    def around(self, form: Callable) -> Callable:
+        def turned(x: Array, kernel: Array) -> Array:
+            y = form(lax.transpose(x, self.x), lax.transpose(kernel, self.kernel))
+            return lax.transpose(y, self.y)
+
+        return turned
 
 
 def _pair(of: Sequence[int]) -> tuple[int, int]:
@@ -91,15 +123,12 @@ def _pair(of: Sequence[int]) -> tuple[int, int]:
     return first, second
 
 
-def _ordinary(x: Array, kernel: Array, dimension_numbers: Any) -> bool:
-    if x.ndim != 4 or kernel.ndim != 4 or 0 in (*x.shape[1:], *kernel.shape):
+def _ordinary(x: Array, kernel: Array) -> bool:
+    if x.ndim != 4 or kernel.ndim != 4 or 0 in (*x.shape, *kernel.shape):
         return False
-    if any(map(is_symbolic_dim, x.shape[1:])):
-        return False
-    if x.dtype != kernel.dtype or x.dtype not in (*WIDE, *NARROW):
-        return False
-    given = lax.conv_dimension_numbers(x.shape, kernel.shape, dimension_numbers)
-    return given == lax.conv_dimension_numbers(x.shape, kernel.shape, DIMENSIONS)
+    if sum(map(is_symbolic_dim, x.shape)) > is_symbolic_dim(x.shape[0]):
+        return False  # only the batch may be open
+    return x.dtype == kernel.dtype and x.dtype in (*WIDE, *NARROW)
 
 
 def _unasked(more: dict[str, Any]) -> bool:
@@ -111,6 +140,18 @@ def _unasked(more: dict[str, Any]) -> bool:
 @anywhere
 def _by_platform(x: Array, kernel: Array, fast: Callable, plain: Callable) -> Array:
     return by_platform(x, kernel, cpu=in_float32(fast), default=plain)
+
+
+def _by_channel(form: Callable, groups: int, x: Array, kernel: Array) -> Array:
+    """Of several kernels for each, a channel stands as often side by side."""
+    count = kernel.shape[3] // groups
+    return form(jnp.repeat(x, count, axis=3) if count > 1 else x, kernel)
+
+
+def _by_group(form: Callable, groups: int, x: Array, kernel: Array) -> Array:
+    """Each group of channels is a convolution of its own; their products are one batch."""
+    xs, kernels = (jnp.moveaxis(a.reshape(*a.shape[:3], groups, -1), 3, 0) for a in (x, kernel))
+    return lax.collapse(jnp.moveaxis(jax.vmap(form)(xs, kernels), 0, 3), 3)
 
 
 def _fast(x: Array, kernel: Array, *, taps: Taps, pads: Pads) -> Array:
@@ -125,50 +166,3 @@ def _fast(x: Array, kernel: Array, *, taps: Taps, pads: Pads) -> Array:
     if one and taps.size == (1, 1):
         return x @ kernel[0, 0]
     return correlate(taps, x, kernel)
-
-
-def conv_transpose(
-    lhs: Array,
-    rhs: Array,
-    strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
-    transpose_kernel: bool = False,
-    **more: Any,
-) -> Array:
-    """`jax.lax.conv_transpose` by `conv_general_dilated`; `more` are its other arguments.
-
-    >>> conv_transpose(jnp.ones((1, 4, 4, 8)), jnp.ones((2, 2, 8, 3)), (2, 2), "SAME").shape
-    (1, 8, 8, 3)
-    """
-    plain = partial(
-        lax.conv_transpose,
-        strides=strides,
-        padding=padding,
-        rhs_dilation=rhs_dilation,
-        dimension_numbers=dimension_numbers,
-        transpose_kernel=transpose_kernel,
-        **more,
-    )
-    if not (lhs.ndim == rhs.ndim == 4 == 2 + len(strides)) or transpose_kernel:
-        return plain(lhs, rhs)
-    if dimension_numbers not in (None, DIMENSIONS) or more.pop("use_consistent_padding", False):
-        return plain(lhs, rhs)
-    dilation = rhs_dilation or (1, 1)
-    if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            return plain(lhs, rhs)
-        reach = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
-        padding = [_around(padding, k, s) for k, s in zip(reach, strides, strict=True)]
-    return conv_general_dilated(
-        lhs, rhs, (1, 1), padding, strides, rhs_dilation, DIMENSIONS, **more
-    )
-
-
-def _around(padding: str, reach: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after the dilated image, by the padding of the convolution it transposes."""
-    if padding == "VALID":
-        return reach - 1, stride - 1 + max(reach - stride, 0)
-    before = reach - 1 if stride > reach - 1 else -(-(reach + stride - 2) // 2)
-    return before, reach + stride - 2 - before

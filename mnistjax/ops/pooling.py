@@ -1,16 +1,20 @@
-"""Pooling: 2x2 with stride 2 by strided slices on a CPU, other windows by Flax."""
+"""Pooling: on a CPU of strided slices, by 2x2 with stride 2 at once; elsewhere by Flax."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float, Shaped
 
 from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import Padding, check_floats, in_float32
+from mnistjax.ops.pooling_windows import LARGEST, max_over_windows, mean_over_windows
 from mnistjax.ops.sharded import anywhere
+from mnistjax.ops.taps import Taps
 
 
 @anywhere
@@ -32,9 +36,12 @@ def max_pool(
     [5.0, 7.0, 13.0, 15.0]
     """
     plain = partial(nnx.max_pool, window_shape=window, strides=strides or window, padding=padding)
-    if not _is_2x2(x, window, strides, padding):
+    if _is_2x2(x, window, strides, padding):
+        return by_platform(x, cpu=lambda x: _max_pool_2x2(_even(x)), default=plain)
+    taps = _windows(x, window, strides, padding)
+    if taps is None:
         return plain(x)
-    return by_platform(x, cpu=lambda x: _max_pool_2x2(_even(x)), default=plain)
+    return by_platform(x, cpu=lambda x: max_over_windows(x, taps, padding), default=plain)
 
 
 @anywhere
@@ -60,15 +67,29 @@ def avg_pool(
             return nnx.avg_pool(x, window, strides or window, padding, count_include_pad=False)
 
     plain = in_float32(plain)  # a sum in 16 bits rounds at every term
-    if not _is_2x2(x, window, strides, padding):
+    if _is_2x2(x, window, strides, padding):
+        return by_platform(x, cpu=in_float32(_avg_pool_2x2), default=plain)
+    taps = _windows(x, window, strides, padding)
+    if taps is None:
         return plain(x)
-    return by_platform(x, cpu=in_float32(_avg_pool_2x2), default=plain)
+    means = in_float32(lambda x: mean_over_windows(x, taps, padding))
+    return by_platform(x, cpu=means, default=plain)
 
 
 def _is_2x2(x: Array, window: tuple, strides: tuple | None, padding: Padding) -> bool:
     even = x.shape[1] % 2 == x.shape[2] % 2 == 0
     fits = min(x.shape[1:3]) >= 2 and (padding == "VALID" or even)
     return window == (2, 2) and strides in (None, (2, 2)) and fits
+
+
+def _windows(x: Array, window: tuple, strides: tuple | None, padding: Padding) -> Taps | None:
+    """Where windows lie, if slices can be taken for them; a window of all is a plain reduction."""
+    if not jnp.issubdtype(x.dtype, jnp.floating) or any(map(is_symbolic_dim, x.shape[1:])):
+        return None
+    fits = padding == "SAME" or (window[0] <= x.shape[1] and window[1] <= x.shape[2])
+    if not fits or math.prod(window) > LARGEST or 0 in x.shape[1:]:
+        return None
+    return Taps(window, strides or window, (1, 1), depthwise=True)
 
 
 def _avg_pool_2x2(x: Array) -> Array:

@@ -2,7 +2,7 @@
 
 One kernel for all channels: what each output sees is laid side by side, one axis after the other
 (`_unfold`), and is one product with the kernel. The transpose, which is the gradient of the image,
-goes the same way back: a product, then each axis is folded (`_fold`): the pixels of one remainder
+goes the same way back: a product, then each axis is folded (`fold`): the pixels of one remainder
 by the stride are sums over a few taps, and the remainders are interleaved. XLA's own gradient is a
 convolution of the gradient with zeros between, which has no fast kernel on a CPU.
 
@@ -111,7 +111,7 @@ def _spread(taps: Taps, g: Array, kernel: Array, size: tuple[int, int]) -> Array
         return _spread_depthwise(taps, g, kernel, size)
     parts = lax.dot_general(g, kernel.reshape(-1, kernel.shape[-1]), (((3,), (1,)), ((), ())))
     for axis in (1, 2):
-        parts = _fold(taps, parts, axis, size[axis - 1])
+        parts = fold(taps, parts, axis, size[axis - 1])
     return parts
 
 
@@ -130,18 +130,22 @@ def _unfold(taps: Taps, x: Array) -> Array:
 
     First columns, then rows: of nine slices at once XLA compiles each by itself.
     """
-    outputs = taps.outputs(*x.shape[1:3])
     for axis in (2, 1):
-        size, stride, dilation = (of[axis - 1] for of in taps[:3])
-        end = stride * (outputs[axis - 1] - 1) + 1
-        starts = range(0, size * dilation, dilation)
-        parts = [lax.slice_in_dim(x, start, start + end, stride, axis) for start in starts]
-        x = jnp.concatenate(parts, axis=-1) if size > 1 else parts[0]
+        parts = seen_along(taps, x, axis)
+        x = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
     return x
 
 
-def _fold(taps: Taps, parts: Array, axis: int, length: int) -> Array:
-    """The transpose of `_unfold` along one axis: the taps' parts, added up at their places."""
+def seen_along(taps: Taps, x: Array, axis: int) -> list[Array]:
+    """What outputs see through each tap along one axis, rows (1) or columns (2)."""
+    size, stride, dilation = (of[axis - 1] for of in taps[:3])
+    end = stride * (taps.outputs(*x.shape[1:3])[axis - 1] - 1) + 1
+    starts = range(0, size * dilation, dilation)
+    return [lax.slice_in_dim(x, start, start + end, stride, axis) for start in starts]
+
+
+def fold(taps: Taps, parts: Array, axis: int, length: int) -> Array:
+    """The transpose of `seen_along`: the taps' parts [..., taps * c], added up at their places."""
     size, stride, dilation = (of[axis - 1] for of in taps[:3])
     parts = parts.reshape(*parts.shape[:3], size, -1)
     shape = list(parts[:, :, :, 0].shape)
