@@ -192,6 +192,11 @@ OTHERS = {
         {"lhs_dilation": (2, 2), "window_strides": (2, 1), "padding": ((1, 1), (1, 1))},
     ),
     "batch groups": ((2, 8, 8, 8), (3, 3, 8, 8), {"batch_group_count": 2}),
+    "the batch last": (
+        (8, 8, 8, 2),
+        (8, 3, 3, 8),
+        {"dimension_numbers": ("CHWN", "IHWO", "HWCN")},
+    ),
     "exact": ((2, 8, 8, 8), (3, 3, 8, 8), {"precision": lax.Precision.HIGHEST}),
     "wider": ((2, 8, 8, 8), (3, 3, 8, 8), {"preferred_element_type": jnp.float64}),
     "nothing fits": ((2, 2, 2, 8), (3, 3, 8, 8), {"padding": "VALID"}),
@@ -229,11 +234,11 @@ def test_other_numbers_of_axes_are_lax(axes):
     [
         (None, (4, 8, 3, 3)),
         (("NCHW", "HWIO", "NHWC"), (3, 3, 8, 4)),
-        (("CHWN", "IHWO", "HWNC"), (8, 3, 3, 4)),
+        (("NWCH", "IHWO", "NCWH"), (8, 3, 3, 4)),
     ],
 )
 def test_axes_may_come_in_any_order(numbers, kernel_shape):
-    shape = (8, 7, 6, 2) if numbers and numbers[0] == "CHWN" else (2, 8, 7, 6)
+    shape = (2, 7, 8, 6) if numbers and numbers[0] == "NWCH" else (2, 8, 7, 6)
     x, kernel = arrays(shape, kernel_shape)
     static = {"window_strides": (2, 1), "padding": "SAME", "dimension_numbers": numbers}
     ours, usual = (

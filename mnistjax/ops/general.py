@@ -71,8 +71,8 @@ def conv_general_dilated(
     layout = _Layout.of(lhs.shape, rhs.shape, dimension_numbers)
     image, kernel = layout.shapes(lhs, rhs)
     groups, (inputs, outputs) = feature_group_count, kernel[2:]
-    if groups < 1 or inputs * groups != image[3] or outputs % groups:
-        return plain(lhs, rhs)  # its words for what is wrong
+    if groups < 1 or inputs * groups != image[3] or outputs % groups or layout.x[0] or layout.y[0]:
+        return plain(lhs, rhs)  # its words for what is wrong, or the batch does not come first
     strides, between = _pair(window_strides), _pair(lhs_dilation or (1, 1))
     transposed = between != (1, 1)
     if transposed and (strides != (1, 1) or isinstance(padding, str)):
