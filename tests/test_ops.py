@@ -85,7 +85,7 @@ SHAPES = {
 }
 
 
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(**SHAPES)
 def test_conv2d_and_its_gradients(batch, height, width, inputs, outputs, k, padding, seed):
     if padding == "VALID":
@@ -176,7 +176,7 @@ def test_conv2d_falls_back_and_refuses():
         inspect.unwrap(conv2d)(x, kernel, padding="same")  # past the type checker of the tests
 
 
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(**SHAPES, pool=st.sampled_from(["max", "avg"]))
 def test_conv_pool(batch, height, width, inputs, outputs, k, padding, seed, pool):
     height, width = height + k, width + k
@@ -216,7 +216,7 @@ def test_conv_pool_computes_only_what_is_asked(inputs):
         conv_pool(x, kernel, bias, padding="VALID", size=(6, 1))
 
 
-def pools_equal_flax(shape, window, **options):
+def pools_equal_flax(shape, window, *, atol=0.0, **options):
     x = jnp.round(jax.random.normal(jax.random.key(0), shape))  # rounded: ties
     usual = {"strides": window} | options
     means = partial(nnx.avg_pool, count_include_pad=False)
@@ -225,7 +225,7 @@ def pools_equal_flax(shape, window, **options):
         with jax.numpy_dtype_promotion("standard"):  # it divides a float by an int
             theirs = value_and_gradients(lambda x, f=its: f(x, window, **usual), 0, x)
         for a, b in zip(mine, theirs, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 2, 2, 1), (1, 1, 3, 1)])
@@ -242,7 +242,8 @@ def test_pools_equal_flax(shape, window):
     padding=st.sampled_from(["SAME", "VALID"]),
 )
 def test_pools_of_any_window_equal_flax(size, window, strides, padding):
-    pools_equal_flax((2, *size, 3), window, strides=strides, padding=padding)
+    # Where windows overlap, gradients of both signs add up in another order.
+    pools_equal_flax((2, *size, 3), window, strides=strides, padding=padding, atol=1e-6)
 
 
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
