@@ -119,6 +119,21 @@ def test_the_validation_part_of_a_npz_is_the_validation_split(tmp_path):
     np.testing.assert_array_equal(data.validation.labels, data.test.labels)
 
 
+def test_npz_with_an_array_in_each_file(tmp_path):
+    """Kuzushiji-49's four files, each of one array that nobody named."""
+    for part, rows in (("train", slice(None)), ("test", TEST)):
+        np.savez_compressed(tmp_path / f"k49-{part}-imgs.npz", GREY[rows])
+        np.savez_compressed(tmp_path / f"k49-{part}-labels.npz", LABELS[rows])
+    (tmp_path / "k49_classmap.csv").write_text("index,codepoint,char\n0,U+3042,a\n")
+    for path in (tmp_path, tmp_path / "k49-train-imgs.npz"):
+        data = load_dataset("auto", path)
+        is_right(data, GREY)
+        assert data.name == "k49" and not data.notice
+    (tmp_path / "k49-test-labels.npz").unlink()
+    with pytest.raises(DataError, match="no images with their labels in it, but k49-test-imgs"):
+        load_dataset("auto", tmp_path)
+
+
 def test_npz_by_content_under_another_name(tmp_path):
     npz(tmp_path).rename(tmp_path / "blob")
     is_right(load_dataset("auto", tmp_path / "blob"), GREY)

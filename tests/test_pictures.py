@@ -89,7 +89,7 @@ def png16(values, kind):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-@pytest.mark.parametrize("factor", [1, 256], ids=["0..255", "0..65535"])
+@pytest.mark.parametrize("factor", [1, 16, 256], ids=["0..255", "0..4095", "0..65535"])
 @pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (6, 4)])
 def test_sixteen_bits_that_hold_eight_are_not_black(tmp_path, factor, kind, channels):
     values = np.repeat(SCENE[..., 1:2].astype(np.uint16), channels, -1)
@@ -98,6 +98,29 @@ def test_sixteen_bits_that_hold_eight_are_not_black(tmp_path, factor, kind, chan
     (tmp_path / "x.png").write_bytes(png16(values * factor, kind))
     want = SCENE[..., 1]
     assert np.abs(read(tmp_path / "x.png")[..., 0].astype(int) - want).max() <= 2
+
+
+def test_a_tiff_of_twelve_bits_is_not_black(tmp_path):
+    wide = SCENE[..., 1].astype(np.uint32).repeat(2, 1) * 16
+    first, second = wide[:, 0::2], wide[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1)
+    pixels = packed.astype(np.uint8).tobytes()
+    sizes = {256: wide.shape[1], 257: len(wide), 258: 12, 259: 1, 262: 1, 273: 8, 278: len(wide)}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sizes.items())
+    tags += struct.pack("<HHII", 279, 4, 1, len(pixels))
+    start = b"II*\0" + struct.pack("<I", 8 + len(pixels))
+    data = start + pixels + struct.pack("<H", 8) + tags + bytes(4)
+    (tmp_path / "x.tif").write_bytes(data)
+    want = read_picture(tmp_path / "x.tif", size=40, fit="stretch")[..., 0]
+    assert np.abs(want.astype(int) - SCENE[..., 1]).max() <= 2
+
+
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "WEBP", "PNG"])
+def test_of_several_pages_the_first_is_read(tmp_path, form):
+    first, second = Image.fromarray(SCENE), Image.fromarray(255 - SCENE)
+    lossless = {"lossless": True} if form == "WEBP" else {}
+    first.save(tmp_path / "x", form, save_all=True, append_images=[second], **lossless)
+    assert close(read(tmp_path / "x"), SCENE)
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0])

@@ -6,7 +6,7 @@ Arrays of Python objects are pickles, which can run any program: they are refuse
 
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ _ROLES = {"x": "images", "y": "labels", "img": "images", "imgs": "images", "targ
 
 
 def npz_set(path: Path, start: bytes) -> str | None:
-    """The file's own name if it is a zip of nothing but .npy files."""
+    """The file's own name if it is a zip of nothing but .npy files; its set's if of one alone."""
     if not start.startswith(b"PK\x03\x04"):
         return None
     try:
@@ -37,19 +37,23 @@ def npz_set(path: Path, start: bytes) -> str | None:
     except Exception:
         # Damaged, so told by its name; reading it says how.
         return path.name.split(".")[0] if path.suffix == ".npz" else None
-    npz = names and all(name.endswith(".npy") for name in names)
-    return path.name.split(".")[0] if npz else None
+    if not names or not all(name.endswith(".npy") for name in names):
+        return None
+    one = _is_one_array(path.name, len(names))
+    return part_name(path.name).key if one else path.name.split(".")[0]
 
 
 def load_npz(key: str, files: list[Path]) -> Dataset:
     """Read x_train, y_train, x_test, y_test (or train_images, val_images, ...) of one .npz.
 
-    Images are [n, height, width] or [n, height, width, 1 or 3], labels [n] or [n, 1]. Raises
-    `DataError` for arrays that are missing, damaged, of objects, or larger than `plain.MAX_BYTES`.
+    Or one array of each file, as Kuzushiji-49 has them (`k49-train-imgs.npz`). Images are
+    [n, height, width] or [n, height, width, 1 or 3], labels [n] or [n, 1]. Raises `DataError` for
+    arrays that are missing, damaged, of objects, or larger than `plain.MAX_BYTES`.
     """
-    path = files[0]
-    arrays, left_out = {}, []
-    for name, member in members(path).items():
+    where, arrays, left_out = ", ".join(map(str, files)), {}, []
+    found = [place for path in files for place in _arrays_of(path)]
+    names = [name for _, name, _ in found]
+    for path, name, member in found:
         part, role = _role_of(name)
         if part in ("train", "val", "test", "") and role and (part, role) not in arrays:
             arrays[part, role] = read_member(path, member), f"{path}: {name}"
@@ -57,19 +61,32 @@ def load_npz(key: str, files: list[Path]) -> Dataset:
             left_out.append(name)
     if len(lone := [place for place in arrays if place[0] == "val"]) == 1:
         arrays.pop(lone[0])
-        left_out += [name for name in members(path) if _role_of(name) == lone[0]]
+        left_out += [name for name in names if _role_of(name) == lone[0]]
     parts = {}
     for part in dict.fromkeys(part for part, _ in arrays) or ("",):
         if not all((part, role) in arrays for role in ("images", "labels")):
-            why = f"no images with their labels in it, but {', '.join(members(path)) or 'nothing'}"
-            raise DataError(str(path), why, fix="save x_train, y_train, x_test and y_test")
+            why = f"no images with their labels in it, but {', '.join(names) or 'nothing'}"
+            raise DataError(where, why, fix="save x_train, y_train, x_test and y_test")
         images, labels = arrays[part, "images"], arrays[part, "labels"]
         parts[part] = as_images(*images), as_labels(*labels)
     if parts.keys() - {"val"} not in ({""}, {"train"}, {"train", "test"}):
-        why = f"which are the training images of {', '.join(members(path))}?"
-        raise DataError(str(path), why, fix="save x_train, y_train, x_test and y_test")
-    notice = f"{path.name}: left out {', '.join(left_out)}" if left_out else ""
-    return make_dataset(key, parts, origin=path.name, notice=notice)
+        why = f"which are the training images of {', '.join(names)}?"
+        raise DataError(where, why, fix="save x_train, y_train, x_test and y_test")
+    origin = ", ".join(path.name for path in files)
+    notice = f"{origin}: left out {', '.join(left_out)}" if left_out else ""
+    return make_dataset(key, parts, origin=origin, notice=notice)
+
+
+def _arrays_of(path: Path) -> Iterator[tuple[Path, str, zipfile.ZipInfo]]:
+    """The arrays of a .npz by name; a single one may have that of its file."""
+    there = members(path)
+    for name, member in there.items():
+        yield path, path.stem if _is_one_array(path.name, len(there)) else name, member
+
+
+def _is_one_array(file: str, count: int) -> bool:
+    part, role = _role_of(file)
+    return count == 1 and bool(part and role)
 
 
 def members(path: Path) -> dict[str, zipfile.ZipInfo]:

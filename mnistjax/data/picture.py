@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from mnistjax.data.picture_files import HEIC, kind_of
@@ -43,9 +43,9 @@ def read_picture(
     """The picture in a file, or its bytes, as RGB; raise `DataError` if it is none or is damaged.
 
     EXIF's orientation and the colour profile are followed, transparency lies on white, of 16 bits
-    the upper 8 are taken unless all values fit into the lower 8. Shrunk by Lanczos, enlarged by
-    Pillow's bicubic. A PNG must have its checksums right. JPEG has none: a changed byte may be a
-    changed picture.
+    the upper 8 are taken unless all values fit into the lower 12 or 8: then of those the upper 8.
+    Of several pages or frames the first is read. Shrunk by Lanczos, enlarged by Pillow's bicubic.
+    A PNG must have its checksums right. JPEG has none: a changed byte may be a changed picture.
     """
     name = str(source) if isinstance(source, Path) else "the picture"
     try:
@@ -135,11 +135,13 @@ def _decoded(file: _File, kind: str, size: int) -> Image.Image:
         if kind == "JPEG":
             image.draft(None, (2 * size, 2 * size))
         raw = image.tile[0].args if kind == "PNG" and image.tile else ""
-        if raw in ("RGB;16B", "RGBA;16B") and not np.asarray(image).any():
+        if raw in ("RGB;16B", "RGBA;16B") and np.asarray(image)[..., :3].max() < 16:
+            upper = np.asarray(ImageOps.exif_transpose(image), np.uint16)
             file.seek(0)
-            with _open(file, kind) as low:  # the upper halves are 0: all is in the lower ones
+            with _open(file, kind) as low:
                 low.tile = [low.tile[0]._replace(args=raw.replace("16B", "16L"))]
-                return ImageOps.exif_transpose(low)
+                lower = np.asarray(ImageOps.exif_transpose(low))
+            return Image.fromarray(_narrowed(256 * upper + lower))
         return _in_srgb(_eight_bits(ImageOps.exif_transpose(image)))
 
 
@@ -148,10 +150,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
         return image
     values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0)
-    top = values.max(initial=0)
-    values = values * 255 if image.mode == "F" and top <= 1 else values
-    values = values / 256 if top > 255 else values
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    if image.mode == "F" and values.max(initial=0) <= 1:
+        values = values * 255
+    return Image.fromarray(_narrowed(values.clip(0, 65535).astype(np.uint16)))
+
+
+def _narrowed(values: UInt16[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """The upper 8 of the 16, 12 or 8 bits that all colours fit into; an alpha of 16 is opaque."""
+    top = int((values[..., :3] if values.ndim == 3 else values).max(initial=0))
+    shift = 0 if top < 256 else 4 if top < 4096 else 8
+    return np.minimum(values >> shift, 255).astype(np.uint8)
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:

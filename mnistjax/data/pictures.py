@@ -19,7 +19,7 @@ from mnistjax.progress import console
 from mnistjax.rows.cache import RowsToMake, TooLarge, cached_rows
 
 BLOCK = 256  # read side by side by the threads, then written together
-VERSION = 2  # of how pixels are made: another one makes all anew
+VERSION = 3  # of how pixels are made: another one makes all anew
 
 
 class Pictures(NamedTuple):
