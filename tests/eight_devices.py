@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from conftest import few_digits_to_test
+from jax.sharding import NamedSharding, PartitionSpec
 from stateful_models import nnx_model, split
 
 from experiments.scratch import ScratchConfig, main
@@ -20,6 +21,7 @@ from mnistjax.data.dataset import Split
 from mnistjax.errors import UsageError
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import with_state
+from mnistjax.ops.portions import over_portions
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
 from mnistjax.training.compile import compile_for
@@ -282,3 +284,19 @@ def test_each_device_of_pmap_draws_masks_of_its_own():
     logits = jnp.concatenate([jax.random.normal(key, (1, 3)) for key in keys])
     wanted = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).sum()
     assert metrics.on_host().loss_sum == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_portions_take_a_share_of_every_device():
+    """A portion of rows that lie on one device would have the others wait."""
+    x, w = jnp.arange(64.0 * 6).reshape(64, 6) / 400, jnp.eye(6) / 2
+
+    def loss(w, x):
+        return (over_portions(lambda x: jnp.sin(x @ w), x, 2) ** 2).sum()
+
+    mesh = data_mesh()
+    rows, same = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((AXIS,), ()))
+    step = jax.jit(jax.value_and_grad(loss), in_shardings=(same, rows))
+    text = str(step.lower(w, x).compile().as_text())
+    assert "while" in text and "all-reduce" in text
+    assert not re.search("all-gather|all-to-all|collective-permute", text)
+    assert_same(step(w, x), jax.value_and_grad(lambda w: (jnp.sin(x @ w) ** 2).sum())(w))

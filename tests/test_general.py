@@ -364,7 +364,7 @@ def test_a_network_that_was_sped_up_trains_as_before(name):
 
 def _trains_as_before(make, losses):
     fast = make()
-    layers = [m for _, m in nnx.iter_modules(fast) if isinstance(m, nnx.Conv)]
+    layers = [m for _, m in nnx.iter_modules(fast) if isinstance(m, nnx.Conv | nnx.BatchNorm)]
     assert len(speed_up(fast)) == len(layers) and speed_up(fast) == []
     before, after = losses(make()), losses(fast)
     assert before[-1] < 0.9 * before[0]

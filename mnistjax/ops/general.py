@@ -12,6 +12,7 @@
 Everything else is JAX's own, and on GPU and TPU all of it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from jaxtyping import Array
 
 from mnistjax.ops.lowering import by_platform
 from mnistjax.ops.padding import NARROW, WIDE, in_float32
+from mnistjax.ops.portions import over_portions, portion_size
 from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.taps import Pads, Taps, correlate, spread_out
 from mnistjax.ops.winograd import conv2d_winograd, fits_winograd
@@ -163,6 +165,8 @@ def _fast(x: Array, kernel: Array, *, taps: Taps, pads: Pads) -> Array:
     x = lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
     if winograd:
         return conv2d_winograd(x, kernel, padding="VALID")
-    if one and taps.size == (1, 1):
-        return x @ kernel[0, 0]
-    return correlate(taps, x, kernel)
+    if taps.depthwise or taps.size == (1, 1):  # which lay nothing side by side
+        return correlate(taps, x, kernel)
+    seen = math.prod(taps.outputs(*x.shape[1:3])) * kernel[..., 0].size * x.dtype.itemsize
+    size = portion_size(x.shape[0], seen, kernel.size * x.dtype.itemsize)
+    return over_portions(lambda x: correlate(taps, x, kernel), x, size)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax import lax
@@ -13,6 +13,7 @@ from mnistjax.errors import UsageError
 
 _as_lax: Any = jax.make_user_context(False)  # part of the key of JAX's caches
 OPEN_BATCH = 32
+Out = TypeVar("Out")
 
 
 def as_lax() -> AbstractContextManager[None]:
@@ -36,7 +37,7 @@ def lax_wanted() -> bool:
     return _as_lax.value
 
 
-def by_platform(*arrays: Array, cpu: Callable[..., Array], default: Callable[..., Array]) -> Array:
+def by_platform(*arrays: Array, cpu: Callable[..., Out], default: Callable[..., Out]) -> Out:
     """`cpu(*arrays)` where a CPU computes it, unless within `as_lax`; else `default(*arrays)`."""
     if lax_wanted():
         return default(*arrays)

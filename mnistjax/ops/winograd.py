@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from mnistjax.ops.lowering import batch_of
 from mnistjax.ops.padding import Padding, in_float32, output_size, pad_for
+from mnistjax.ops.portions import over_portions, portion_size
 from mnistjax.ops.sharded import anywhere
 from mnistjax.ops.tiling import PARTS, chains, cut, tile_size
 from mnistjax.ops.winograd_small import is_small, winograd_small
@@ -41,12 +42,26 @@ def conv2d_winograd(x: Array, kernel: Array, *, padding: Padding) -> Array:
     size = output_size(x.shape, kernel.shape, padding)
     m = tile_size(batch_of(x.shape), *size, kernel.shape[2] * kernel.shape[3], x.dtype)
     small = is_small(*size)
-    convolve = partial(winograd_small, m, padding == "SAME") if small else partial(winograd_conv, m)
+    convolve = (
+        partial(winograd_small, m, padding == "SAME") if small else partial(_large, m, padding)
+    )
     if x.dtype == jnp.float16:  # tiles of large activations would pass its largest number
         convolve = in_float32(convolve)
-    if small:
-        return convolve(x, kernel)
-    return over_tiles(lambda x: convolve(x, kernel), x, m, padding)  # pyright: ignore
+    return convolve(x, kernel)  # pyright: ignore[reportCallIssue]
+
+
+def _large(m: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    height, width = output_size(x.shape, kernel.shape, padding)
+    tiles, most = -(-height // m) * -(-width // m), max(kernel.shape[2:])
+    places = (m + 2) ** 2 * x.dtype.itemsize
+    size = None  # gradients of portions are summed, too often for 16 bits
+    if x.dtype.itemsize >= 4:
+        size = portion_size(x.shape[0], tiles * most * places, kernel[0, 0].size * places)
+    shape = (size or batch_of(x.shape), -(-height // m) * m + 2, -(-width // m) * m + 2, x.shape[3])
+    u = transformed(m, chains(m, shape, kernel.shape), kernel)
+    return over_portions(
+        lambda x: over_tiles(lambda x: over_kernel(m, x, u), x, m, padding), x, size
+    )
 
 
 def over_tiles(fn: Callable[[Array], Array], x: Array, m: int, padding: Padding) -> Array:
@@ -56,32 +71,58 @@ def over_tiles(fn: Callable[[Array], Array], x: Array, m: int, padding: Padding)
     return fn(x)[:, :height, :width]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def winograd_conv(m: int, x: Array, kernel: Array) -> Array:
-    return _winograd_forward(m, x, kernel)[0]
+    """The convolution of an image of whole tiles, all at once."""
+    count = chains(m, (batch_of(x.shape), *x.shape[1:]), kernel.shape)
+    return over_kernel(m, x, transformed(m, count, kernel))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def transformed(m: int, count: int, kernel: Array) -> list[Array]:
+    """The kernel's transform, cut into `count` chains."""
+    return _transformed(m, count, kernel)
 
 
 # Jitted: equal layers are traced and lowered once.
+@partial(jax.jit, static_argnums=(0, 1))
+def _transformed(m: int, count: int, kernel: Array) -> list[Array]:
+    return [transform_kernel(kernel, m, part=part) for part in cut(m + 2, count)]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _transformed_back(m: int, count: int, _: None, du: list[Array]) -> tuple[Array]:
+    return (transform_kernel_adjoint(du, m, 3).astype(du[0].dtype),)
+
+
+transformed.defvjp(
+    lambda m, count, kernel: (_transformed(m, count, kernel), None), _transformed_back
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def over_kernel(m: int, x: Array, u: list[Array]) -> Array:
+    """The convolution of an image of whole tiles with a kernel from `transformed`."""
+    return _forward(m, x, u)[0]
+
+
 @partial(jax.jit, static_argnums=0)
-def _winograd_forward(m: int, x: Array, kernel: Array):
-    parts = cut(m + 2, chains(m, (batch_of(x.shape), *x.shape[1:]), kernel.shape))
-    v = [transform_input(x, m, 3, part=part) for part in parts]
-    u = [transform_kernel(kernel, m, part=part) for part in parts]
+def _forward(m: int, x: Array, u: list[Array]):
+    v = [transform_input(x, m, 3, part=part) for part in cut(m + 2, len(u))]
     y = transform_output(list(map(multiply, v, u)), m, 3)
     return y.astype(x.dtype), (v, u)
 
 
 @partial(jax.jit, static_argnums=0)
-def _winograd_backward(m: int, residuals: tuple[list[Array], list[Array]], dy: Array):
+def _backward(m: int, residuals: tuple[list[Array], list[Array]], dy: Array):
     v, u = residuals
     parts = cut(m + 2, len(v))
     dm = [transform_output_adjoint(dy, m, 3, part=part) for part in parts]
     dv, du = zip(*map(multiply_adjoint, v, u, dm), strict=True)
     dx = transform_input_adjoint(dv, m, 3).astype(v[0].dtype)
-    return dx, transform_kernel_adjoint(du, m, 3).astype(u[0].dtype)
+    return dx, [part.astype(u[0].dtype) for part in du]
 
 
-winograd_conv.defvjp(_winograd_forward, _winograd_backward)
+over_kernel.defvjp(_forward, _backward)
 
 
 @anywhere
