@@ -1,3 +1,4 @@
+from .batch_norm import batch_norm as batch_norm
 from .convolution import conv2d as conv2d
 from .general import conv_general_dilated as conv_general_dilated
 from .lowering import as_lax as as_lax
