@@ -31,7 +31,10 @@ def cross_entropy(
     """
     if labels.ndim == logits.ndim:
         return optax.softmax_cross_entropy(logits, labels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    # As optax has it, but for its last `take`, whose gradient jax 0.11 cannot lay out on an
+    # explicit mesh.
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1).squeeze(-1)
+    return jax.nn.logsumexp(logits, axis=-1) - of_label
 
 
 @dataclass(frozen=True)
