@@ -76,7 +76,7 @@ def test_what_is_transparent_is_white(tmp_path, kind):
     assert got[0, 0].min() > 250 and got[20, 20].max() < 5
 
 
-def png16(values, kind):
+def png16(values, kind, *more):
     """A PNG of 16 bits a channel: Pillow writes none in colour."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
@@ -85,7 +85,7 @@ def png16(values, kind):
         crc = struct.pack(">I", zlib.crc32(name + data))
         return struct.pack(">I", len(data)) + name + data + crc
 
-    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [(b"IHDR", head), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
@@ -98,6 +98,16 @@ def test_sixteen_bits_that_hold_eight_are_not_black(tmp_path, factor, kind, chan
     (tmp_path / "x.png").write_bytes(png16(values * factor, kind))
     want = SCENE[..., 1]
     assert np.abs(read(tmp_path / "x.png")[..., 0].astype(int) - want).max() <= 2
+
+
+@pytest.mark.parametrize("factor", [1, 16])
+def test_a_transparent_colour_of_sixteen_bits_is_white(tmp_path, factor):
+    values = np.full((40, 40, 3), 90 * factor, np.uint16)
+    values[10:30, 10:30] = 200 * factor
+    chunk = b"tRNS", struct.pack(">HHH", *[90 * factor] * 3)
+    (tmp_path / "x.png").write_bytes(png16(values, 2, chunk))
+    got = read(tmp_path / "x.png")
+    assert got[0, 0].min() == 255 and got[20, 20].max() == 200
 
 
 def test_a_tiff_of_twelve_bits_is_not_black(tmp_path):

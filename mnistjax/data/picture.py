@@ -141,7 +141,7 @@ def _decoded(file: _File, kind: str, size: int) -> Image.Image:
             with _open(file, kind) as low:
                 low.tile = [low.tile[0]._replace(args=raw.replace("16B", "16L"))]
                 lower = np.asarray(ImageOps.exif_transpose(low))
-            return Image.fromarray(_narrowed(256 * upper + lower))
+            return _narrowed(256 * upper + lower, image.info.get("transparency"))
         return _in_srgb(_eight_bits(ImageOps.exif_transpose(image)))
 
 
@@ -152,14 +152,22 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0)
     if image.mode == "F" and values.max(initial=0) <= 1:
         values = values * 255
-    return Image.fromarray(_narrowed(values.clip(0, 65535).astype(np.uint16)))
+    return _narrowed(values.clip(0, 65535).astype(np.uint16))
 
 
-def _narrowed(values: UInt16[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    """The upper 8 of the 16, 12 or 8 bits that all colours fit into; an alpha of 16 is opaque."""
+def _narrowed(
+    values: UInt16[np.ndarray, "..."], transparent: tuple[int, ...] | None = None
+) -> Image.Image:
+    """The upper 8 of the 16, 12 or 8 bits that all colours fit into; an alpha of 16 is opaque.
+
+    `transparent`: the colour that is, by PNG's tRNS.
+    """
     top = int((values[..., :3] if values.ndim == 3 else values).max(initial=0))
     shift = 0 if top < 256 else 4 if top < 4096 else 8
-    return np.minimum(values >> shift, 255).astype(np.uint8)
+    image = Image.fromarray(np.minimum(values >> shift, 255).astype(np.uint8))
+    if transparent is not None:
+        image.info["transparency"] = tuple(value >> shift for value in transparent)
+    return image
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
