@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from mnistjax.ops.channel_sums import channel_sums
 from mnistjax.ops.lowering import by_platform
+from mnistjax.ops.padding import sum_dtype
 from mnistjax.ops.sharded import vary_alike
 
 Normed = tuple[Array, Array, Array]
@@ -84,7 +85,7 @@ def _normalised(
 
 
 def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(sum_dtype(x))
 
 
 def _like(x: Array, of_channels: Array) -> Array:

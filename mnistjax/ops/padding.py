@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -50,6 +51,11 @@ def check_floats(x: Array, what: str) -> None:
     """
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise UsageError(f"{what} of {x.dtype}", "takes floats", fix="pass x.astype(jnp.float32)")
+
+
+def sum_dtype(x: Array) -> np.dtype:
+    """What sums of `x` are made in: float32 for 16 bits."""
+    return jnp.dtype(jnp.float32) if x.dtype.itemsize < 4 else x.dtype
 
 
 def in_float32(fn: Callable[..., Array]) -> Callable[..., Array]:

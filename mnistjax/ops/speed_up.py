@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jaxtyping import Array
@@ -36,8 +36,8 @@ def speed_up(model: nnx.Module) -> list[str]:
 class BatchNorm(nnx.BatchNorm):
     """Flax's own, whose statistics of a batch and gradient are `batch_norm`.
 
-    With a mask, an `axis_name`, another axis than the last, the slow variance, or without scale or
-    bias, all of it is Flax's.
+    With a mask, an `axis_name`, another axis than the last, only two axes, the slow variance, or
+    without scale or bias, all of it is Flax's.
     """
 
     def __call__(
@@ -56,5 +56,5 @@ class BatchNorm(nnx.BatchNorm):
     def _plain(self, x: Any) -> bool:
         there = self.scale is not None and self.bias is not None and self.axis_name is None
         last = self.axis in (-1, x.ndim - 1) and x.ndim > 2
-        real = jax.numpy.issubdtype(x.dtype, jax.numpy.floating)
+        real = jnp.issubdtype(x.dtype, jnp.floating)
         return there and last and real and self.use_fast_variance

@@ -17,8 +17,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mnistjax.ops.cook_toom import matrices
+from mnistjax.ops.padding import sum_dtype
 from mnistjax.ops.tiling import cut
-from mnistjax.ops.winograd_transforms import multiply, multiply_adjoint, sum_dtype
+from mnistjax.ops.winograd_transforms import multiply, multiply_adjoint
 
 SMALL = 64
 # Of work that XLA runs side by side. Two layers of 512 channels on maps of 4x4, batch 32, on two

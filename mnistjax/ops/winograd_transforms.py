@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mnistjax.ops.cook_toom import matrices
+from mnistjax.ops.padding import sum_dtype
 
 
 def combine(
@@ -31,11 +32,6 @@ def combine(
         rows.append(sum(terms[1:], start=terms[0]).astype(dtype or parts[0].dtype))
     # The barrier keeps XLA from fusing two combinations into one that repeats the first's work.
     return lax.optimization_barrier(jnp.stack(rows, axis))
-
-
-def sum_dtype(x: Array) -> np.dtype:
-    """What sums of `x` are made in: float32 for 16 bits."""
-    return jnp.dtype(jnp.float32) if x.dtype.itemsize < 4 else x.dtype
 
 
 def _strided(x: Array, axis: int, count: int, stride: int, length: int) -> list[Array]:
