@@ -18,6 +18,7 @@ from jax.core import Tracer
 from mnistjax.data.dataset import Split
 from mnistjax.errors import Stopped
 from mnistjax.files import params_sha256
+from mnistjax.runs import compiled_step
 from mnistjax.runs import train_run as train_module
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
@@ -90,7 +91,7 @@ class Once:
 
 def plant(monkeypatch, phase, number, at):
     """The steps saved, and the batches evaluated, of the run to come."""
-    compile_for, make_eval_step = train_module.compile_for, train_module.make_eval_step
+    compile_for, make_eval_step = compiled_step.compile_for, train_module.make_eval_step
     saves, evaluated = [], []
 
     def save(self, step, *arguments, **named):
@@ -102,7 +103,7 @@ def plant(monkeypatch, phase, number, at):
         really = Once(really, number, at)
     monkeypatch.setattr(Checkpoints, "save", save)
     if phase == "compile":
-        monkeypatch.setattr(train_module, "compile_for", Once(compile_for, number, at))
+        monkeypatch.setattr(compiled_step, "compile_for", Once(compile_for, number, at))
     if phase == "step":
         steps = Once(compile_for, number, at)
 
@@ -110,7 +111,7 @@ def plant(monkeypatch, phase, number, at):
             steps.fn, seconds = compile_for(*arguments)
             return steps, seconds
 
-        monkeypatch.setattr(train_module, "compile_for", compiled)
+        monkeypatch.setattr(compiled_step, "compile_for", compiled)
 
     def make(**given):
         step = Once(make_eval_step(**given), number, at if phase == "evaluation" else 0)

@@ -20,7 +20,7 @@ from mnistjax.errors import UsageError
 
 CELLS = (
     Cell("mnistjax, one program", "ours_epoch", ("scan",)),
-    Cell("mnistjax, a loop of steps", "ours_epoch", ("loop",)),
+    Cell("mnistjax, as fit calls it", "ours_epoch", ("loop",)),
     Cell("Keras 3 on TensorFlow, fit", "keras_epoch", ("tensorflow",), "tensorflow"),
     Cell("PyTorch, tensors indexed", "torch_epoch", ("tensors",), "torch"),
     Cell("PyTorch, DataLoader", "torch_epoch", ("loader",), "torch"),

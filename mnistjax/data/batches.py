@@ -60,7 +60,7 @@ def epoch_order(
             np.asarray(key).astype(np.uint64) << 32 | np.arange(count, dtype=np.uint64)
         )
         order = order[places.astype(np.uint32)]
-    return _rows(jnp.asarray(order, jnp.int32), batch_size)
+    return _rows(order, batch_size)
 
 
 @partial(jax.jit, static_argnames=("seed", "count"))
@@ -77,7 +77,7 @@ def _sort_keys(seed: int, epoch: int | Array, *, count: int) -> list[UInt32[Arra
 
 def file_order(*, count: int, batch_size: int) -> Int32[Array, "steps batch"]:
     """0, 1, 2, ... in rows of `batch_size`, padded as in `epoch_order`: for evaluation."""
-    return _rows(jnp.arange(count, dtype=jnp.int32), batch_size)
+    return _rows(np.arange(count), batch_size)
 
 
 def on_device(split: Split) -> tuple[Shaped[Array, "n h w c"], Shaped[Array, "n *label"]]:
@@ -108,7 +108,8 @@ def epoch_batches(
 ) -> Generator[Batch, None, None]:
     """The batches of `order` from number `first` on; not `padded`, the last one is smaller."""
     steps, size = order.shape
-    for number, row in enumerate(order[first:], first):
+    # Rows of a jax array come by programs, compiled for 0.3 s an epoch's length: NumPy's do not.
+    for number, row in enumerate(np.asarray(order)[first:], first):
         if number == steps - 1 and not padded:
             row = row[: len(labels) - number * size]
         yield take_batch(images, labels, row)
@@ -129,7 +130,7 @@ def to_unit(images: Shaped[Array, "*shape"]) -> Float32[Array, "*shape"]:
     return images.astype(jnp.float32) / 255
 
 
-def _rows(order: Int32[Array, " n"], batch_size: int) -> Int32[Array, "steps batch"]:
+def _rows(order: Shaped[np.ndarray, " n"], batch_size: int) -> Int32[Array, "steps batch"]:
     count = len(order)
-    padding = -count % batch_size
-    return jnp.pad(order, (0, padding), constant_values=count).reshape(-1, batch_size)
+    padded = np.pad(order, (0, -count % batch_size), constant_values=count)
+    return jnp.asarray(padded.reshape(-1, batch_size), jnp.int32)

@@ -26,7 +26,7 @@ def placement(split: Split) -> str:
     >>> placement(Split(np.zeros((2, 28, 28, 1), np.uint8), np.zeros(2, np.int32)))
     'images stay on the device'
     """
-    if _stays(split):
+    if stays_on_device(split):
         return "images stay on the device"
     return f"images come from {origin(split.images)}, {AHEAD} batches ahead"
 
@@ -38,15 +38,21 @@ def batches_from(split: Split) -> Callable[..., Batches]:
     thread of the host, `AHEAD` batches before they are asked for, to the same bits. Close what
     `batches` gives when leaving early: its thread ends there.
     """
-    if not _stays(split):
+    if not stays_on_device(split):
         return partial(_gathered, split)
+    return partial(epoch_batches, *put_on_device(split))
+
+
+def stays_on_device(split: Split) -> bool:
+    """Whether its images are there already, or fit."""
+    return isinstance(split.images, jax.Array) or fits(nbytes(split.images))
+
+
+def put_on_device(split: Split) -> tuple[Array, Array]:
+    """Images and labels as arrays of the device, read where they come from first."""
     images = split.images
     read = np.asarray(images) if isinstance(images, LazyImages) else images
-    return partial(epoch_batches, *on_device(Split(read, split.labels)))
-
-
-def _stays(split: Split) -> bool:
-    return isinstance(split.images, jax.Array) or fits(nbytes(split.images))
+    return on_device(Split(read, split.labels))
 
 
 def _gathered(

@@ -1,11 +1,9 @@
 """From a plan to trained parameters in a run directory that survives being stopped anywhere."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mnistjax.data.batches import Batch
@@ -15,6 +13,7 @@ from mnistjax.report.console import TrainingDisplay, console
 from mnistjax.runs.best import best_epoch
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.claim import claim_directory, refuse_lost_checkpoints
+from mnistjax.runs.compiled_step import compile_step, with_rates
 from mnistjax.runs.diverged import explained
 from mnistjax.runs.leaves import outline
 from mnistjax.runs.log import MetricsLog
@@ -24,15 +23,13 @@ from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.record import Recorder, SoFar, read_so_far
 from mnistjax.runs.settings import Settings, write_config
 from mnistjax.runs.signals import StopSignals
-from mnistjax.training.compile import compile_for
 from mnistjax.training.ema import evaluated_params
 from mnistjax.training.evaluate import EvalStep, make_eval_step
 from mnistjax.training.groups import retarget
 from mnistjax.training.loop import fit
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.parallel import mesh_if_several, replicate
-from mnistjax.training.state import TrainState, TrainStep
-from mnistjax.training.step import make_train_step
+from mnistjax.training.state import TrainState
 
 
 class Trained(NamedTuple):
@@ -150,7 +147,7 @@ def _through_stages(
             continue  # done, and evaluated
         if number != start.stage:
             state = replicate(_enter(stage, state, recorder), mesh)
-        step, seconds = _compile(plan, stage, state, pace, mesh)
+        step, seconds = compile_step(plan, stage, state, pace, mesh)
         compile_seconds += seconds
         events = fit(
             state,
@@ -165,7 +162,8 @@ def _through_stages(
             should_stop=pace,
             donate=True,  # every state that counts is saved before the next step
         )
-        state, so_far = recorder.follow(events, state), SoFar()
+        rates = stage.rates_until(stage.until * plan.steps)
+        state, so_far = recorder.follow(with_rates(events, rates), state), SoFar()
         if recorder.finished or pace.signals.requested:
             break
     return compile_seconds
@@ -178,43 +176,3 @@ def _enter(stage: Stage, state: TrainState, recorder: Recorder) -> TrainState:
         names = sorted({name.rpartition("/")[0] for name in entered.fresh})
         recorder.tell(f"now training too, optimiser state new: {', '.join(names)}")
     return state._replace(opt_state=entered.opt_state)
-
-
-def _compile(
-    plan: Plan, stage: Stage, state: TrainState, pace: Pace, mesh: Mesh | None
-) -> tuple[TrainStep, float]:
-    """The step of `stage` through the frozen part, for each size of batch, and the seconds."""
-    train_step = make_train_step(
-        apply_fn=plan.apply_fn,
-        tx=stage.tx,
-        preprocess=plan.preprocess,
-        frozen=stage.frozen,
-        loss_fn=plan.loss_fn,
-        metrics=plan.metrics,
-        seed=plan.seed,
-        mesh=mesh,
-    )
-    sizes = {plan.batch_size}
-    if jax.tree.leaves(state.model_state):  # `fit` ends its epochs with a smaller batch
-        sizes.add(len(plan.train.labels) % plan.batch_size or plan.batch_size)
-    rates = stage.rates_until(stage.until * plan.steps)
-    compiled, seconds = {}, 0.0
-    for size in sizes:
-        batch = jax.eval_shape(plan.through, _batch_of(plan, size))
-        compiled[size], taken = compile_for(train_step, state, batch)
-        seconds += taken
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        state, metrics = compiled[len(batch.labels)](state, plan.through(batch))
-        told = {name: rate[pace.step] for name, rate in rates.items()}
-        pace.step += 1
-        return state, replace(metrics, latest=metrics.latest | told)
-
-    return step, seconds
-
-
-def _batch_of(plan: Plan, size: int) -> Batch:
-    """The shapes of a batch, without an array."""
-    images = jax.ShapeDtypeStruct((size, *plan.train.images.shape[1:]), plan.train.images.dtype)
-    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
-    return Batch(images, labels, jax.ShapeDtypeStruct((size,), jnp.bool_))  # type: ignore[arg-type]

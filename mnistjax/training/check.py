@@ -1,6 +1,7 @@
 """Is this what the steps take? Looked at once, on the host, before anything is computed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ def _classes(split: Split, score: Score, rows: int) -> int:
         jax.ShapeDtypeStruct((rows,), jnp.bool_),  # type: ignore[arg-type]
     )
 
-    def answers(batch: Batch) -> tuple[Array | int | None, Array]:
+    def answers(batch: Batch) -> tuple[Any, Array]:
         metrics, logits = score(batch)
         return metrics.correct, logits
 

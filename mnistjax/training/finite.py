@@ -53,9 +53,14 @@ def fetch(metrics: Metrics, what: str) -> Metrics:
     mnistjax.errors.NumericalError: step 1: loss or gradient is nan. Fix: pass a smaller `learning_rate`
     """  # noqa: E501
     fetched = metrics.on_host()
-    if not math.isfinite(fetched.loss_sum):
-        raise NumericalError(what, f"loss or gradient is {fetched.loss_sum}", fix=FIX)
+    refuse_unless_finite(fetched, what)
     return fetched
+
+
+def refuse_unless_finite(metrics: Metrics, what: str) -> None:
+    """Raise `NumericalError` about `what` where the loss, on the host, is not finite."""
+    if not math.isfinite(metrics.loss_sum):
+        raise NumericalError(what, f"loss or gradient is {metrics.loss_sum}", fix=FIX)
 
 
 def check_finite(tree: Any, what: str) -> None:

@@ -8,17 +8,16 @@ from typing import NamedTuple
 
 import jax
 
-from mnistjax.data.batches import Batch, epoch_order, steps_per_epoch
+from mnistjax.data.batches import epoch_order, steps_per_epoch
 from mnistjax.data.dataset import Split, as_split
-from mnistjax.data.prefetch import batches_from
 from mnistjax.data.source import Source
+from mnistjax.training.calls import Call, InLoops, calls_from
 from mnistjax.training.check import check_split
 from mnistjax.training.ema import evaluated_params
 from mnistjax.training.evaluate import EvalStep, score_batches, scored, usual_rows
-from mnistjax.training.finite import check_finite, fetch
+from mnistjax.training.finite import check_finite, refuse_unless_finite
 from mnistjax.training.metrics import Metrics
-from mnistjax.training.state import TrainState, own
-from mnistjax.training.step import TrainStep
+from mnistjax.training.state import TrainState, TrainStep, own
 
 
 class StepEnd(NamedTuple):
@@ -77,7 +76,7 @@ SAVE = "save"
 def fit(  # noqa: PLR0913
     state: TrainState,
     *,
-    train_step: TrainStep,
+    train_step: TrainStep | InLoops,
     eval_step: EvalStep,
     train: Split | Source,
     validation: Split | Source | None = None,
@@ -101,12 +100,13 @@ def fit(  # noqa: PLR0913
     device kind and thread count. `so_far`: metrics and seconds of an epoch that was interrupted.
     `train` and `validation` may be sources of examples (`as_split`), and larger than memory: then
     the host gathers their batches ahead, to the same bits (`batches_from`).
-    Metrics are fetched one step late, so the device never waits for the host. `should_stop` is
-    asked after every step and every batch of the evaluation: True ends with `Interrupted`, SAVE
-    gives a `Midway` at once and goes on. An epoch's last batch is padded; of a model with state it
-    is a smaller one, since made-up rows would count in its statistics. Raises `DataError` for a
-    split that the steps do not take (`check_split`), and `NumericalError` when a loss, a gradient
-    or any value of the state is not finite: no event holds such a state.
+    Metrics are fetched one call late, so the device never waits for the host. A call is a step, or
+    on one GPU or TPU a few (`training.calls`), where `train_step` is jitted and the images stay on
+    the device. `should_stop` is asked after every call and every batch of the evaluation: True ends
+    with `Interrupted`, SAVE gives a `Midway` at once and goes on. An epoch's last batch is padded;
+    of a model with state it is a smaller one, since made-up rows would count in its statistics.
+    Raises `DataError` for a split that the steps do not take (`check_split`), and `NumericalError`
+    when a loss, a gradient or any value of the state is not finite: no event holds such a state.
     """
     events = _fit(
         _Place(state, *so_far),
@@ -136,7 +136,7 @@ class Rhythm(NamedTuple):
 
 def _fit(
     at: "_Place",
-    train_step: TrainStep,
+    train_step: TrainStep | InLoops,
     eval_step: EvalStep,
     train: Split,
     validation: Split | None,
@@ -151,15 +151,15 @@ def _fit(
     if validation is not None:
         rows = usual_rows(validation.images.shape[1:])
         check_split(validation, "validation", score=score, batch_size=rows)
-    batches_of = batches_from(train)
+    calls_of = calls_from(train, train_step)
     steps = steps_per_epoch(len(train.labels), batch_size)
     begun, done = divmod(at.step, steps)
     if done == 0 and at.train.count:  # stopped between its last step and the end of its evaluation
         begun, done = begun - 1, steps
     for epoch in range(begun, epochs):
         order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
-        with closing(batches_of(order, first=done, padded=padded)) as batches:
-            yield from _through(batches, at, train_step, epoch, should_stop, keep)
+        with closing(calls_of(order, first=done, padded=padded)) as calls:
+            yield from _through(calls, at, epoch, should_stop, keep)
         whole = at.step == (epoch + 1) * steps
         scores = _validate(eval_step, at.state, validation, should_stop) if whole else None
         if scores is None:
@@ -177,31 +177,31 @@ class _Place:
     def __init__(self, state: TrainState, train: Metrics, seconds: float) -> None:
         self.state, self.step, self.train, self.seconds = state, int(state.step), train, seconds
 
-    def arrived(self, metrics: Metrics, epoch: int) -> StepEnd:
-        """The event of the step whose metrics are waited for here."""
-        fetched = fetch(metrics, f"step {self.step}")
-        self.train += fetched
-        return StepEnd(self.step, epoch + 1, fetched)
+    def arrived(self, call: Call, metrics: Metrics, epoch: int) -> Iterator[StepEnd]:
+        """The events of the call that led here, whose metrics are waited for."""
+        for step, told in enumerate(metrics.each(call.steps), self.step - call.steps + 1):
+            refuse_unless_finite(told, f"step {step}")
+            self.train += told
+            yield StepEnd(step, epoch + 1, told)
 
 
 def _through(
-    batches: Iterable[Batch],
+    calls: Iterable[Call],
     at: _Place,
-    train_step: TrainStep,
     epoch: int,
     should_stop: Callable[[], bool | str],
     keep: Callable[[TrainState], TrainState],
 ) -> Iterator[Event]:
-    """Train on `batches`, or to a stop; `at` is then after the last step, and its state finite."""
+    """Train by `calls`, or to a stop; `at` is then after the last step, and its state finite."""
     at.state, late, started = keep(at.state), None, time.perf_counter() - at.seconds
-    for batch in batches:
-        at.state, metrics = train_step(at.state, batch)
+    for call in calls:
+        at.state, metrics = call.advance(at.state)
         if late is not None:
-            yield at.arrived(late, epoch)
-        late, at.step = metrics, at.step + 1
+            yield from at.arrived(*late, epoch)
+        late, at.step = (call, metrics), at.step + call.steps
         wish = should_stop()
         if wish == SAVE:
-            yield at.arrived(late, epoch)
+            yield from at.arrived(*late, epoch)
             late, at.seconds = None, time.perf_counter() - started
             check_finite(at.state, f"state after step {at.step}")
             yield Midway(at.step, epoch + 1, at.train, at.seconds, at.state)
@@ -209,7 +209,7 @@ def _through(
         elif wish:
             break
     if late is not None:
-        yield at.arrived(late, epoch)
+        yield from at.arrived(*late, epoch)
         at.seconds = time.perf_counter() - started
     check_finite(at.state, f"state after step {at.step}")
 

@@ -88,9 +88,9 @@ class Metrics:
     (0.6, 0.8667)
     """
 
-    loss_sum: Array | float
-    correct: Array | int | None
-    count: Array | int
+    loss_sum: Array | np.ndarray | float
+    correct: Array | np.ndarray | int | None
+    count: Array | np.ndarray | int
     more: dict[str, Any] = field(default_factory=dict)
     kinds: Kinds = field(default=(), metadata={"static": True})
     latest: dict[str, Any] = field(default_factory=dict)
@@ -153,11 +153,24 @@ class Metrics:
         return {name: value for name, value in self.latest.items() if math.isfinite(value)}
 
     def on_host(self) -> "Metrics":
-        """Plain numbers; waits for the device."""
-        correct = None if self.correct is None else int(self.correct)
-        more = {name: np.asarray(value) for name, value in self.more.items()}
-        latest = {name: np.asarray(value).item() for name, value in self.latest.items()}
-        return Metrics(float(self.loss_sum), correct, int(self.count), more, self.kinds, latest)
+        """Plain numbers; waits for the device, once for all of them."""
+        told = jax.device_get(self)
+        correct = None if told.correct is None else int(told.correct)
+        more = {name: np.asarray(value) for name, value in told.more.items()}
+        latest = {name: np.asarray(value).item() for name, value in told.latest.items()}
+        return Metrics(float(told.loss_sum), correct, int(told.count), more, self.kinds, latest)
+
+    def each(self, count: int) -> "list[Metrics]":
+        """Plain numbers of each of `count` steps, whose metrics are stacked if they are several.
+
+        >>> stacked = Metrics(np.array([2.0, 4.0, 0.0]), None, np.array([2, 2, 0]))
+        >>> [metrics.loss for metrics in stacked.each(2)]
+        [1.0, 2.0]
+        """
+        told = jax.device_get(self)
+        if not np.ndim(told.count):
+            return [told.on_host()]
+        return [jax.tree.map(lambda leaf, i=i: leaf[i, ...], told).on_host() for i in range(count)]
 
 
 def widen(logits: Array) -> Array:

@@ -1,0 +1,83 @@
+"""The step of a stage, compiled before the first one: for each size of batch, or as a loop."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mnistjax.data.batches import Batch
+from mnistjax.data.prefetch import stays_on_device
+from mnistjax.runs.pace import Pace
+from mnistjax.runs.plan import Plan, Stage, itself
+from mnistjax.training.calls import InLoops, make_loop, wants_loops
+from mnistjax.training.compile import compile_for
+from mnistjax.training.loop import Event, StepEnd
+from mnistjax.training.metrics import Metrics
+from mnistjax.training.state import TrainState, TrainStep
+from mnistjax.training.step import make_train_step
+
+
+def compile_step(
+    plan: Plan, stage: Stage, state: TrainState, pace: Pace, mesh: Mesh | None
+) -> tuple[TrainStep | InLoops, float]:
+    """What `fit` calls in `stage`, through the frozen part, counted by `pace`; and the seconds."""
+    train_step = make_train_step(
+        apply_fn=plan.apply_fn,
+        tx=stage.tx,
+        preprocess=plan.preprocess,
+        frozen=stage.frozen,
+        loss_fn=plan.loss_fn,
+        metrics=plan.metrics,
+        seed=plan.seed,
+        mesh=mesh,
+    )
+    looped = wants_loops() and plan.through is itself and stays_on_device(plan.train)
+    sizes = set() if looped else {plan.batch_size}
+    ragged = len(plan.train.labels) % plan.batch_size
+    if ragged and jax.tree.leaves(state.model_state):  # `fit` ends its epochs with a smaller batch
+        sizes.add(ragged)
+    compiled, seconds = {}, 0.0
+    for size in sizes:
+        batch = jax.eval_shape(plan.through, _batch_of(plan, size))
+        compiled[size], taken = compile_for(train_step, state, batch)
+        seconds += taken
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        pace.step += 1
+        return compiled[len(batch.labels)](state, plan.through(batch))
+
+    if not looped:
+        return step, seconds
+    images, labels, _ = _batch_of(plan, len(plan.train.labels))
+    order = jax.ShapeDtypeStruct((plan.steps, plan.batch_size), jnp.int32)
+    places = np.int32(0), np.int32(0)
+    several, taken = compile_for(make_loop(train_step), state, images, labels, order, *places)
+
+    def loop(state: TrainState, *where: Any) -> tuple[TrainState, Metrics]:
+        pace.step += int(where[-1])
+        return several(state, *where)
+
+    return InLoops(step, loop), seconds + taken
+
+
+def with_rates(events: Iterator[Event], rates: dict[str, np.ndarray]) -> Iterator[Event]:
+    """`events`, in whose metrics each of `rates` is told at the event's step."""
+    for event in events:
+        rate = {name: values[event.step - 1] for name, values in rates.items()}
+        told = event.metrics if isinstance(event, StepEnd) else event.train
+        told = replace(told, latest=told.latest | rate)
+        if isinstance(event, StepEnd):
+            yield event._replace(metrics=told)
+        else:
+            yield event._replace(train=told)
+
+
+def _batch_of(plan: Plan, size: int) -> Batch:
+    """The shapes of a batch, without an array."""
+    images = jax.ShapeDtypeStruct((size, *plan.train.images.shape[1:]), plan.train.images.dtype)
+    labels = jax.ShapeDtypeStruct((size,), jnp.int32)
+    return Batch(images, labels, jax.ShapeDtypeStruct((size,), jnp.bool_))  # type: ignore[arg-type]
