@@ -159,6 +159,7 @@ def test_forward_mode_within_as_lax():
     assert out.shape == along.shape == x.shape
 
 
+@pytest.mark.cpu
 def test_a_gradient_needs_less_memory():
     """Of x it keeps x: Flax's has x - mean beside it."""
     x = some((32, 16, 16, 16))

@@ -15,6 +15,7 @@ from mnistjax.data.dataset import Dataset, Split
 from mnistjax.errors import NumericalError
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import functional, functional_with_state
+from mnistjax.runs.compiled_step import with_rates
 from mnistjax.runs.log import read_rows
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.train import train
@@ -165,6 +166,19 @@ def test_a_run_saves_stops_and_goes_on_as_one_never_left(tmp_path, monkeypatch):
     keys = ("kind", "step", "train_loss", "loss", "learning_rate", "grad_norm")
     shorter = [[{key: row.get(key) for key in keys} for row in of] for of in rows]
     assert shorter[0] == shorter[1] and all(row["learning_rate"] == 1e-3 for row in rows[0])
+
+
+def test_rates_are_told_by_the_step_they_belong_to():
+    state, _ = parts()
+    rates = {"learning_rate": np.array([0.3, 0.1])}
+    events = [
+        StepEnd(1, 1, Metrics(1.0, 1, 1, latest={"grad_norm": 2.0})),
+        EpochEnd(2, 1, Metrics.zero(), Metrics.zero(), 0.0, state),
+    ]
+    told: Any = with_rates(iter(events), rates)
+    step, epoch = told
+    assert step.metrics.latest == {"grad_norm": 2.0, "learning_rate": 0.3}
+    assert epoch.train.latest == {"learning_rate": 0.1}
 
 
 QUIET = RunOptions(quiet=True)

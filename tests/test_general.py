@@ -138,6 +138,7 @@ FAST = {
 }
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("kind", FAST)
 def test_on_a_cpu_no_convolution_is_left_neither_forward_nor_back(kind):
     shape, static = FAST[kind]
@@ -229,6 +230,7 @@ def test_other_numbers_of_axes_are_lax(axes):
     assert_array_equal(make(conv_general_dilated=conv_general_dilated)(x), make()(x))
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("numbers", "kernel_shape"),
     [
@@ -275,6 +277,7 @@ def test_of_16_bits_only_the_result_is_rounded(kind, dtype):
     assert np.abs(np.asarray(got, np.float64) - exact).max() < bound
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("kind", ["3x3 stride 2", "depthwise"])
 def test_vmap_second_derivatives_and_open_batches(kind):
     shape, static = FAST[kind]

@@ -68,6 +68,7 @@ OPS: dict[str, Any] = {
 }
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(("ours", "theirs", "x"), OPS.values(), ids=OPS)
 def test_forward_mode_is_that_of_lax_within_as_lax_and_told_without(ours, theirs, x):
     along = normal(*x.shape)

@@ -69,6 +69,7 @@ def test_functional_refuses_state_that_is_no_parameter():
         functional(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
 
 
+@pytest.mark.cpu
 def test_summary_counts_what_the_compiler_counts():
     model = CNN(rngs=nnx.Rngs(0))
     rows = summarise(model, (28, 28, 1))

@@ -246,6 +246,7 @@ def test_pools_of_any_window_equal_flax(size, window, strides, padding):
     pools_equal_flax((2, *size, 3), window, strides=strides, padding=padding, atol=1e-6)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
 def test_no_loop_over_windows_is_left_on_a_cpu(pool):
     x = jnp.ones((2, 9, 9, 4))

@@ -34,6 +34,7 @@ def all_in_portions(monkeypatch, examples):
     jax.clear_caches()  # it is read while tracing
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (1, "VALID"), (2, "SAME")])
 def test_a_convolution_in_portions_is_that_of_jax(monkeypatch, stride, padding):
     random = np.random.default_rng(0)
@@ -58,6 +59,7 @@ def test_a_convolution_in_portions_is_that_of_jax(monkeypatch, stride, padding):
             np.testing.assert_allclose(mine, its, atol=1e-10)
 
 
+@pytest.mark.cpu
 def test_a_gradient_keeps_no_tiles():
     """64 maps of 32x32x64 have 38 MB of them, and as many of products."""
     x, kernel = jax.ShapeDtypeStruct((64, 32, 32, 64), "float32"), jnp.ones((3, 3, 64, 64))

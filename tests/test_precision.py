@@ -45,6 +45,7 @@ def by_winograd(name, dtype):
     return "Winograd" in name and dtype == jnp.bfloat16
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_rounds_once(name, dtype):

@@ -239,6 +239,7 @@ def test_what_is_moved_there_is_moved_on_purpose(on_host):
         jax.config.update("jax_transfer_guard", before)
 
 
+@pytest.mark.cpu
 def test_small_images_stay_and_large_ones_are_read_from_where_they_are(tmp_path, monkeypatch):
     whole = split(20)
     assert limit_bytes() == HOST and placement(whole) == "images stay on the device"

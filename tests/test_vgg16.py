@@ -109,6 +109,7 @@ def test_suffix_after_prefix_is_the_whole(some_params):
     assert error(x, whole) < 1e-6
 
 
+@pytest.mark.cpu
 def test_frozen_blocks_of_an_odd_size_equal_the_module(some_params):
     images = jax.random.normal(jax.random.key(0), (2, 25, 25, 3))
     constant, apply_fn = make_frozen(some_params, blocks=BLOCKS[:2], image_size=25)
@@ -130,6 +131,7 @@ def test_elsewhere_kernels_stay_and_the_batch_is_whole(some_params):
     assert error(jax.jit(apply_fn)(constant, images), whole) < 1e-6
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("batch", [1, pytest.param(4, marks=pytest.mark.soak), 7])
 def test_chunks_change_no_image(some_params, monkeypatch, batch):
     images = jax.random.normal(jax.random.key(batch), (batch, 16, 16, 3))

@@ -57,6 +57,14 @@ def machine_facts(config: BenchmarkConfig) -> dict[str, Any]:
     return environment(threads=config.threads, on=config.platform)
 
 
+def keep(
+    job: str, config: BenchmarkConfig, machine: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """Write the file with what there is, so that a job cut off loses no more than it was at."""
+    if config.save and not config.only:
+        files.save(job, machine | {"load_after": load()}, result)
+
+
 def finish(
     job: str, config: BenchmarkConfig, machine: dict[str, Any], result: dict[str, Any]
 ) -> int:

@@ -6,14 +6,14 @@ Forward is what a frozen backbone costs; the training step has gradients of all 
 of a head (flatten, 256, 10), by Adam. In bfloat16 the parameters that train stay float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.harness.cells import Cell
 from benchmarks.harness.flops import vgg16_flops, vgg16_step_flops
-from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, machine_facts
+from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, keep, machine_facts
 from benchmarks.harness.measure import measure_in_turn
 from benchmarks.harness.problems import vgg16_problem, vgg16_training_problem
 from benchmarks.harness.same import Same, same_features, same_losses
@@ -112,30 +112,39 @@ def main(config: JobConfig) -> int:
     machine = machine_facts(config)
     plan = ON_CPU if machine["platform"] == "cpu" else ON_ACCELERATOR
     asked_for(config, forward_cells("float32"))
-    forward = measure_part(config, "", FORWARD, plan.forward)
-    training = measure_part(config, "training step, ", TRAINING, plan.training)
-    return finish("vgg16", config, machine, forward | training)
-
-
-def measure_part(config: JobConfig, what: str, part: Part, batches: Batches) -> dict[str, Any]:
-    """A group of rows for each dtype and size; sizes that were not asked for are gaps."""
     result: dict[str, Any] = {}
+    for what, part, batches in (
+        ("", FORWARD, plan.forward),
+        ("training step, ", TRAINING, plan.training),
+    ):
+        for name, rows in groups(config, what, part, batches):
+            result[name] = rows
+            keep("vgg16", config, machine, result)
+    return finish("vgg16", config, machine, result)
+
+
+def groups(
+    config: JobConfig, what: str, part: Part, batches: Batches
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A group of rows for each dtype and size; sizes that were not asked for are gaps."""
     for dtype, size in ((dtype, size) for dtype, sizes in batches.items() for size in sizes):
         batch, cells = batches[dtype][size], part.cells(dtype)
         name = f"{what}{size}x{size}" + f", {dtype}" * (dtype != "float32")
         if size not in config.sizes:
             gap = {"status": "not run", "why": f"not among --sizes {config.sizes}"}
-            result[name] = {"rows": {cell.name: gap for cell in cells}}
+            yield name, {"rows": {cell.name: gap for cell in cells}}
         elif not config.only or any(cell.name in config.only for cell in cells):
-            result[name] = measure_in_turn(
-                config,
-                f"VGG16 {what or 'forward, '}{size}x{size}, batch {batch}, {dtype},"
-                f" {config.threads} threads",
-                cells,
-                problem=partial(part.problem, size=size, batch=batch),
-                images=batch,
-                flops=part.flops(size),
-                same=part.same[dtype],
-                dtype=dtype,
+            yield (
+                name,
+                measure_in_turn(
+                    config,
+                    f"VGG16 {what or 'forward, '}{size}x{size}, batch {batch}, {dtype},"
+                    f" {config.threads} threads",
+                    cells,
+                    problem=partial(part.problem, size=size, batch=batch),
+                    images=batch,
+                    flops=part.flops(size),
+                    same=part.same[dtype],
+                    dtype=dtype,
+                ),
             )
-    return result

@@ -43,7 +43,7 @@ def nan_unless_finite(metrics: Metrics, grads: Any, *, skipped: Array | None = N
 def fetch(metrics: Metrics, what: str) -> Metrics:
     """`metrics` on the host; waits for the device. Raises `NumericalError` about `what`.
 
-    Of evaluation, too: a network whose logits are all NaN "answers" class 0, and would score
+    Of evaluation: a network whose logits are all NaN "answers" class 0, and would score
     that class's share of the examples.
 
     >>> fetch(Metrics(jnp.array(2.0), 3, 4), "step 1").loss
