@@ -215,7 +215,7 @@ def test_a_run_equals_one_on_a_single_device(tmp_path, monkeypatch, capsys):
 
     meshes = []
     monkeypatch.setattr(
-        "mnistjax.runs.train_run.make_train_step",
+        "mnistjax.runs.compiled_step.make_train_step",
         lambda **options: meshes.append(options["mesh"]) or make_train_step(**options),
     )
     test_loss, rows = scratch("eight")

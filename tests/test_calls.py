@@ -1,5 +1,6 @@
 """Several steps in one call, which a GPU or TPU gets: here on a CPU that says it wants them."""
 
+import json
 from itertools import count
 from typing import Any
 
@@ -11,14 +12,15 @@ import pytest
 from flax import nnx
 
 from mnistjax.data.batches import epoch_order
-from mnistjax.data.dataset import Dataset, Split
+from mnistjax.data.dataset import Split
 from mnistjax.errors import NumericalError
 from mnistjax.files import params_sha256
 from mnistjax.models.functional import functional, functional_with_state
 from mnistjax.runs.compiled_step import with_rates
 from mnistjax.runs.log import read_rows
 from mnistjax.runs.options import RunOptions
-from mnistjax.runs.train import train
+from mnistjax.runs.plan import Plan, Stage
+from mnistjax.runs.train_run import train_run
 from mnistjax.training import calls, loop
 from mnistjax.training.calls import MOST, calls_from
 from mnistjax.training.evaluate import make_eval_step
@@ -155,30 +157,32 @@ def test_images_that_do_not_stay_are_batches_of_the_host(wanted, monkeypatch):
 
 def test_a_run_saves_stops_and_goes_on_as_one_never_left(tmp_path, monkeypatch):
     monkeypatch.setattr("mnistjax.runs.compiled_step.wants_loops", lambda: True)
-    data = Dataset("noise", DATA, DATA, ("a", "b", "c"), "drawn")
-    given = {"validation": 0.1, "batch_size": 8, "seed": 1}
-    whole = train(Net(nnx.Rngs(0)), data, tmp_path / "whole", epochs=2, **given, options=QUIET)
-    train(Net(nnx.Rngs(0)), data, tmp_path / "parts", epochs=1, **given, options=QUIET)
-    again = RunOptions(quiet=True, resume=True, save_steps=5)
-    parts = train(Net(nnx.Rngs(0)), data, tmp_path / "parts", epochs=2, **given, options=again)
-    assert parts.summary["params_sha256"] == whole.summary["params_sha256"]
-    rows = [read_rows(run.directory / "metrics.jsonl") for run in (whole, parts)]
-    keys = ("kind", "step", "train_loss", "loss", "learning_rate", "grad_norm")
-    shorter = [[{key: row.get(key) for key in keys} for row in of] for of in rows]
-    assert shorter[0] == shorter[1] and all(row["learning_rate"] == 1e-3 for row in rows[0])
+    apply_fn, params = functional(Net(nnx.Rngs(0)))
+
+    def run(name, epochs, **options):
+        stages = [Stage.by_adam(epochs, 1e-3)]
+        plan = Plan(apply_fn=apply_fn, params=params, stages=stages, train=DATA, batch_size=8)
+        trained = train_run(plan, tmp_path / name, options=RunOptions(quiet=True, **options))
+        rows = read_rows(tmp_path / name / "metrics.jsonl")
+        return params_sha256(trained.params), [
+            {key: value for key, value in row.items() if "second" not in key} for row in rows
+        ]
+
+    run("parts", 1)
+    whole = run("whole", 2)
+    assert run("parts", 2, resume=True, save_steps=5) == whole
+    assert len(whole[1]) == 2 * 27 and all(row["learning_rate"] == 1e-3 for row in whole[1])
 
 
 def test_rates_are_told_by_the_step_they_belong_to():
     state, _ = parts()
-    rates = {"learning_rate": np.array([0.3, 0.1])}
+    rates = {"learning_rate": np.array([0.5, 0.25], np.float32)}
     events = [
         StepEnd(1, 1, Metrics(1.0, 1, 1, latest={"grad_norm": 2.0})),
         EpochEnd(2, 1, Metrics.zero(), Metrics.zero(), 0.0, state),
     ]
     told: Any = with_rates(iter(events), rates)
     step, epoch = told
-    assert step.metrics.latest == {"grad_norm": 2.0, "learning_rate": 0.3}
-    assert epoch.train.latest == {"learning_rate": 0.1}
-
-
-QUIET = RunOptions(quiet=True)
+    assert step.metrics.latest == {"grad_norm": 2.0, "learning_rate": 0.5}
+    assert epoch.train.latest == {"learning_rate": 0.25}
+    assert json.dumps(epoch.train.latest)  # as the log does

@@ -87,10 +87,12 @@ def on_device(split: Split) -> tuple[Shaped[Array, "n h w c"], Shaped[Array, "n 
 
 @jax.jit
 def take_batch(
-    images: Shaped[Array, "n h w c"], labels: Shaped[Array, "n *label"], row: Int32[Array, " batch"]
+    images: Shaped[Array, "n h w c"],
+    labels: Shaped[Array, "n *label"],
+    row: Int32[Array | np.ndarray, " batch"],
 ) -> Batch:
     """The examples that `row` names; padding rows are zeros with `mask` False."""
-    mask = row < len(labels)
+    mask = jnp.asarray(row) < len(labels)
     return Batch(
         images.at[row].get(mode="fill", fill_value=0),
         labels.at[row].get(mode="fill", fill_value=0),

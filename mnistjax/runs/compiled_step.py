@@ -67,7 +67,7 @@ def compile_step(
 def with_rates(events: Iterator[Event], rates: dict[str, np.ndarray]) -> Iterator[Event]:
     """`events`, in whose metrics each of `rates` is told at the event's step."""
     for event in events:
-        rate = {name: values[event.step - 1] for name, values in rates.items()}
+        rate = {name: values[event.step - 1].item() for name, values in rates.items()}
         told = event.metrics if isinstance(event, StepEnd) else event.train
         told = replace(told, latest=told.latest | rate)
         if isinstance(event, StepEnd):
