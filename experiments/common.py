@@ -23,12 +23,7 @@ from mnistjax.runs.options import RunOptions
 from mnistjax.runs.result import About, say_result, write_result
 from mnistjax.runs.settings import Setting, settings_of
 from mnistjax.runs.train_run import Trained
-from mnistjax.training.batch_size import (
-    USUAL,
-    check_batch_size,
-    check_divides,
-    usual_batch_size,
-)
+from mnistjax.training.batch_size import USUAL, check_batch_size, check_divides, usual_batch_size
 from mnistjax.training.losses import ClassWeighted, LossFn, balanced, cross_entropy
 
 C = TypeVar("C", bound=RunConfig)
@@ -38,7 +33,11 @@ PHOTO_FLAGS = "color", "grey", "fit", "skip_unreadable", "verify"
 
 def load_data(config: RunConfig, *, image_size: int) -> Dataset:
     """Choose the devices and load the data the flags ask for; what is left out is said loudly."""
-    choose_platform(config.platform, deterministic=config.deterministic)
+    choose_platform(
+        config.platform,
+        deterministic=config.deterministic,
+        keep_programs=config.compilation_cache,
+    )
     if config.batch_size is not None:
         check_divides(config.batch_size, jax.local_device_count())
     photos = Photos(

@@ -81,6 +81,8 @@ class RunConfig(Config):
     """What the model computes in; bfloat16 is fast on GPUs, TPUs and for VGG16 on some CPUs."""
     platform: MayChange[Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))]] = None
     """Device kind; default: the best there is."""
+    compilation_cache: MayChange[bool] = True
+    """Keep what JAX compiles in the cache directory: the next run begins sooner."""
     save_steps: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Save within an epoch, too, every N steps; SIGUSR1 saves at once."""
     save_minutes: MayChange[Annotated[float | None, tyro.conf.arg(metavar="N")]] = None

@@ -2,6 +2,7 @@
 
 import os
 
+from mnistjax import programs
 from mnistjax.errors import UsageError
 
 # JAX's own "gpu" means CUDA and ROCm both, and fails for want of the other one.
@@ -9,10 +10,13 @@ JAX_NAMES = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 PLATFORMS = tuple(JAX_NAMES)
 
 
-def choose_platform(platform: str | None, *, deterministic: bool = False) -> None:
+def choose_platform(
+    platform: str | None, *, deterministic: bool = False, keep_programs: bool = True
+) -> None:
     """Let JAX use `platform`, or what it finds best; before anything of JAX has run.
 
-    `deterministic`: on a GPU only operations with the same bits in every run. Raises `UsageError`,
+    `deterministic`: on a GPU only operations with the same bits in every run. `keep_programs`: what
+    is compiled is kept for the next run (`programs.keep_programs`). Raises `UsageError`,
     with the devices there are, if there is none of that kind.
     """
     import jax  # not before it is needed: this file is read for --help, too
@@ -22,6 +26,7 @@ def choose_platform(platform: str | None, *, deterministic: bool = False) -> Non
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     if platform:
         jax.config.update("jax_platforms", JAX_NAMES[platform])
+    programs.keep_programs(keep_programs)
     try:
         jax.devices()
     except Exception as error:  # RuntimeError, AssertionError, and what plugins raise
