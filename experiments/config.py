@@ -82,7 +82,7 @@ class RunConfig(Config):
     platform: MayChange[Annotated[str | None, tyro.conf.arg(metavar="|".join(PLATFORMS))]] = None
     """Device kind; default: the best there is."""
     compilation_cache: MayChange[bool] = True
-    """Keep what JAX compiles in the cache directory: the next run begins sooner."""
+    """Compile once, for later runs too; --no-compilation-cache: in every run."""
     save_steps: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Save within an epoch, too, every N steps; SIGUSR1 saves at once."""
     save_minutes: MayChange[Annotated[float | None, tyro.conf.arg(metavar="N")]] = None

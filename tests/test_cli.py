@@ -229,8 +229,9 @@ def test_help_names_every_flag():
         env=os.environ | {"COLUMNS": "100"},
     ).stdout
     assert "python -m experiments.scratch" in help_
-    for name in ScratchConfig.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in help_
+    for name, field in ScratchConfig.__dataclass_fields__.items():
+        no = "no-" if field.default is True else ""
+        assert f"--{no}{name.replace('_', '-')}" in help_
 
 
 def test_what_a_killed_start_leaves_does_not_make_a_directory_used(tmp_path):
