@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mnistjax.data.cache import cache_dir
+from mnistjax.cache_dir import cache_dir
 from mnistjax.errors import warn
 
 LIMIT_BYTES = 2**29  # a run of the small CNN leaves 0.6 MB

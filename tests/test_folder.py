@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnistjax.cache_dir import cache_dir
 from mnistjax.data import picture_files
 from mnistjax.data import pictures as pictures_module
-from mnistjax.data.cache import cache_dir
 from mnistjax.data.folder import load_folder
 from mnistjax.data.picture import Photos
 from mnistjax.errors import DataError, StorageError

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from mnistjax.data.cache import cache_dir
+from mnistjax.cache_dir import cache_dir
 from mnistjax.data.picture import Photos, has_colour, read_picture, to_grey
 from mnistjax.disk import storage_errors, write_whole
 from mnistjax.errors import DataError, StorageError

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnistjax.data.cache import cache_dir
+from mnistjax.cache_dir import cache_dir
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.download import download
 from mnistjax.data.idx import CLASS_NAMES, FILES, read_idx

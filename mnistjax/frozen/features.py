@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jax import Array
 
+from mnistjax.cache_dir import cache_dir
 from mnistjax.data.batches import Batch
-from mnistjax.data.cache import cache_dir
 from mnistjax.data.dataset import Split
 from mnistjax.errors import Stopped, StorageError
 from mnistjax.files import params_sha256

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mnistjax.data.cache import cache_dir
+from mnistjax.cache_dir import cache_dir
 from mnistjax.data.download import download, file_digest
 from mnistjax.errors import NetworkError, WeightsError, warn
 
