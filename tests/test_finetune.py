@@ -10,7 +10,7 @@ from conftest import few_digits_to_test, few_of_mnist
 from experiments.finetune import FinetuneConfig, main
 from experiments.finetune_run import features_of
 from mnistjax import cli
-from mnistjax.data import cache
+from mnistjax.cache_dir import cache_dir
 from mnistjax.data.dataset import Split
 from mnistjax.errors import UsageError
 from mnistjax.rows.file import RowFile
@@ -49,7 +49,7 @@ def features(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def shared_cache(features, own_cache, monkeypatch):
     monkeypatch.setenv("MNISTJAX_CACHE", str(features))
-    assert cache.cache_dir() == features
+    assert cache_dir() == features
 
 
 @pytest.fixture(scope="module")
