@@ -172,8 +172,12 @@ def mosaic(tiles: np.ndarray, columns: int, *, side: int = 96, gap: int = 4) -> 
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write `figure` on white, for slides and mails."""
+    """Write `figure` on white, for slides and mails.
+
+    Its parts stay where they were put: laying four figures out again takes a quarter of a report.
+    """
     figure.savefig(path, dpi=150, facecolor="white")
+    figure.set_layout_engine("none")
 
 
 def to_svg(figure: Figure, *, salt: str) -> str:
