@@ -5,9 +5,11 @@ import re
 from copy import deepcopy
 
 import pytest
+from matplotlib.figure import Figure
 
 import benchmarks.__main__ as program
-from benchmarks.tables.rows import STATUSES
+from benchmarks.tables.panel import draw_panel
+from benchmarks.tables.rows import STATUSES, Median
 
 FACTS = {
     "platform": "cpu",
@@ -162,3 +164,11 @@ def test_compare_of_something_else_is_answered_in_one_line(tmp_path, results, ca
         other.write_text(text)
         assert program.main(["compare", str(results / "cpu-a.json"), str(other)]) == 3
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("limit", "drawn"), [(3.0, True), (50.0, False)])
+def test_a_limit_far_beyond_every_bar_is_told_and_not_drawn(limit, drawn):
+    axes = Figure().subplots()
+    draw_panel(axes, {"mnistjax": Median(1.0, 0.9, 1.1, 3, "images/s", True)}, (limit, 7.0))
+    (text,) = [text.get_text() for text in axes.texts if "matrix product" in text.get_text()]
+    assert (axes.get_xlim()[1] > limit) == drawn == ("50.0 times" not in text)

@@ -9,6 +9,7 @@ from benchmarks.tables.rows import Group, Median, Rows, is_ours, median_of, numb
 # GitHub shows an image file on its own white or near-black: each colour has to do on both.
 OURS, PEER, LIMIT, INK = "#2E8BC9", "#9AA3AE", "#D55E00", "#767D86"
 LOG_FROM = 30  # a linear bar of a thirtieth is a hair
+FAR = 5  # a limit so many times the best is told, not drawn: bars would be hairs beside it
 
 
 def measured(group: Group) -> dict[str, Median]:
@@ -42,6 +43,9 @@ def draw_panel(
 ) -> None:
     """A bar a row, p10 to p90 as its whisker; `notes` are rows that say how many times ours is."""
     ends = [max(got.value, got.p90) for got in rows.values()]
+    if limit and limit[0] > FAR * max(ends):
+        _tell_limit(axes, limit[0] / max(got.value for got in rows.values()))
+        limit = None
     _scale(axes, rows, max([*ends, 1.02 * limit[0]] if limit else ends))
     if limit:
         _draw_limit(axes, *limit)
@@ -74,6 +78,12 @@ def _draw_limit(axes: Axes, limit: float, peak: float) -> None:
     place = limit, axes.get_ylim()[0]
     text = f"matrix product, {number(peak)} GFLOP/s"
     axes.annotate(text, place, color=LIMIT, ha="center", va="top", **style)
+
+
+def _tell_limit(axes: Axes, times: float) -> None:
+    style: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8}
+    text = f"a matrix product does {number(times)} times the best one's work"
+    axes.annotate(text, (1, 0), xytext=(0, -4), color=LIMIT, ha="right", va="top", **style)
 
 
 def _would_cross(axes: Axes, limit: float, end: float, text: str) -> bool:
