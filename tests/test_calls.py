@@ -11,7 +11,7 @@ import optax
 import pytest
 from flax import nnx
 
-from mnistjax.data.batches import epoch_order
+from mnistjax.data.batches import epoch_order, take_batch
 from mnistjax.data.dataset import Split
 from mnistjax.errors import NumericalError
 from mnistjax.files import params_sha256
@@ -172,6 +172,17 @@ def test_a_run_saves_stops_and_goes_on_as_one_never_left(tmp_path, monkeypatch):
     whole = run("whole", 2)
     assert run("parts", 2, resume=True, save_steps=5) == whole
     assert len(whole[1]) == 2 * 27 and all(row["learning_rate"] == 1e-3 for row in whole[1])
+
+
+def test_an_epoch_at_a_time_compiles_once(wanted):
+    state, arguments = parts()
+    with pytest.MonkeyPatch.context() as patch:
+        made = []
+        patch.setattr(calls, "take_batch", lambda *a: made.append(1) or take_batch(*a))
+        for epochs in (1, 2, 3):
+            *_, end = fit(state, **arguments | {"epochs": epochs})
+            state = end.state
+    assert end.step == 3 * 26 and len(made) == 2  # traced for its shapes, and in the loop
 
 
 def test_rates_are_told_by_the_step_they_belong_to():

@@ -8,7 +8,7 @@ the step itself, and slow at other libraries' convolutions within a loop (jax#12
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +48,7 @@ def wants_loops() -> bool:
     return jax.default_backend() != "cpu" and jax.local_device_count() == 1
 
 
+@lru_cache(maxsize=1)  # `fit` called for an epoch at a time compiles once
 def make_loop(train_step: TrainStep) -> jax.stages.Wrapped:
     """The jitted `loop(state, images, labels, order, first, count) -> (state, metrics)`.
 
