@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
 import tyro
@@ -59,10 +60,11 @@ def machine_facts(config: BenchmarkConfig) -> dict[str, Any]:
 
 def keep(
     job: str, config: BenchmarkConfig, machine: dict[str, Any], result: dict[str, Any]
-) -> None:
-    """Write the file with what there is, so that a job cut off loses no more than it was at."""
-    if config.save and not config.only:
-        files.save(job, machine | {"load_after": load()}, result)
+) -> Path | None:
+    """Write the file, if one is wanted; group by group, a job cut off loses what it was at."""
+    if not config.save or config.only:
+        return None
+    return files.save(job, machine | {"load_after": load()}, result)
 
 
 def finish(
@@ -71,6 +73,6 @@ def finish(
     """Say how quiet the machine was, and write the file."""
     if was_busy(machine):
         screen.note(f"load {machine['load_before']} before the run: other work may have slowed it")
-    if config.save and not config.only:
-        screen.say_written(files.save(job, machine | {"load_after": load()}, result))
+    if path := keep(job, config, machine, result):
+        screen.say_written(path)
     return 0

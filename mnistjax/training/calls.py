@@ -98,11 +98,10 @@ def calls_from(split: Split, train_step: TrainStep | InLoops) -> Callable[..., C
     """
     if isinstance(train_step, jax.stages.Wrapped) and wants_loops():
         train_step = InLoops(train_step, make_loop(train_step))
-    if not isinstance(train_step, InLoops):
-        return partial(_one_by_one, train_step, batches_from(split))
-    if not stays_on_device(split):
-        return partial(_one_by_one, train_step.step, batches_from(split))
-    return partial(_in_loops, train_step, *put_on_device(split))
+    if isinstance(train_step, InLoops) and stays_on_device(split):
+        return partial(_in_loops, train_step, *put_on_device(split))
+    step = train_step.step if isinstance(train_step, InLoops) else train_step
+    return partial(_one_by_one, step, batches_from(split))
 
 
 def _one_by_one(
