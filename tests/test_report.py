@@ -1,8 +1,10 @@
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mnistjax.data.dataset import Split
 from mnistjax.models.summary import LayerRow
@@ -40,6 +42,21 @@ def test_scores_by_hand():
     assert no == ("no", 0.5, 1.0, pytest.approx(2 / 3), 1)
     assert yes == ("yes", 1.0, 0.5, pytest.approx(2 / 3), 2)
     assert most_wrong(LOGITS, LABELS).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_scores_are_those_of_scikit_learn(classes):
+    random = np.random.default_rng(classes)
+    labels = random.integers(0, classes - 1, 50)  # the last class never occurs
+    logits = random.normal(size=(50, classes)) + np.eye(classes)[labels]
+    answers, every = logits.argmax(axis=1), np.arange(classes)
+    theirs = confusion_matrix(labels, answers, labels=every)
+    np.testing.assert_array_equal(confusion(logits, labels), theirs)
+    undefined: Any = 0  # its annotation says str
+    theirs = precision_recall_fscore_support(labels, answers, labels=every, zero_division=undefined)
+    ours = [row[1:] for row in by_class(logits, labels, tuple(map(str, every)))]
+    for column, expected in zip(zip(*ours, strict=True), theirs, strict=True):
+        np.testing.assert_allclose(column, np.asarray(expected), rtol=1e-15)
 
 
 def test_a_class_that_never_occurs_scores_zero():

@@ -1,11 +1,16 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
+from mnistjax.data import digits
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.digits import load_digits
 from mnistjax.data.split import hold_out, subset
+from mnistjax.data.stratified import stratified
 from mnistjax.errors import DataError
 
 
@@ -79,3 +84,29 @@ def test_the_digest_sees_every_pixel_and_label():
 def test_an_empty_split_is_refused():
     with pytest.raises(DataError, match="0 images"):
         Dataset("x", numbered([0, 1]), numbered([]), ("a", "b"), "made up")
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=2, max_size=6),
+    st.floats(0.05, 0.95),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_sample_is_that_of_scikit_learn(per_class, share, seed):
+    labels = np.random.default_rng(seed).permutation(
+        np.repeat(np.arange(len(per_class)), per_class)
+    )
+    count = min(math.ceil(share * len(labels)), len(labels))
+    try:
+        _, theirs = train_test_split(
+            np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed
+        )
+    except ValueError:
+        assert stratified(labels, count, seed=seed) is None
+    else:
+        np.testing.assert_array_equal(stratified(labels, count, seed=seed), np.sort(theirs))
+
+
+def test_the_digits_are_those_of_scikit_learn(monkeypatch):
+    found = digits._table()
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)  # kept elsewhere one day
+    np.testing.assert_array_equal(found, digits._table())

@@ -1,10 +1,12 @@
 """Held-out examples: seeded, and with the same share of every class."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from mnistjax.data.dataset import Dataset, Split
+from mnistjax.data.stratified import stratified
 from mnistjax.errors import DataError
 
 
@@ -76,20 +78,12 @@ def subset(split: Split, *, size: int, seed: int) -> Split:
 
 def _sample(labels: np.ndarray, share: float | int, seed: int, *, leave: int) -> np.ndarray:
     """Sorted indices of a stratified sample: one of every class at least, `leave` left of each."""
-    from sklearn.model_selection import train_test_split  # 1 s of import
-
-    everything = np.arange(len(labels))
-    try:
-        kept, held = train_test_split(
-            everything, test_size=share, random_state=seed, stratify=labels
-        )
-    except ValueError:  # too few for its rounding
-        kept, held = everything, everything[:0]
-    classes = np.unique(labels)
-    if set(labels[held]) == set(classes) and (not leave or set(labels[kept]) == set(classes)):
-        return np.sort(held)
+    count = share if isinstance(share, int) else math.ceil(share * len(labels))
+    held = stratified(labels, count, seed=seed)
+    if held is not None and _each_has_one(labels, held, leave=leave):
+        return held
     random = np.random.default_rng(seed)
-    counts = np.array([(labels == c).sum() for c in classes])
+    classes, counts = np.unique(labels, return_counts=True)
     size = share if isinstance(share, int) else share * len(labels)
     take = np.clip(np.rint(counts * size / len(labels)).astype(int), 1, counts - leave)
     while isinstance(share, int) and (over := take.sum() - share):
@@ -102,3 +96,9 @@ def _sample(labels: np.ndarray, share: float | int, seed: int, *, leave: int) ->
         for c, n in zip(classes, take, strict=True)
     ]
     return np.sort(np.concatenate(parts))
+
+
+def _each_has_one(labels: np.ndarray, held: np.ndarray, *, leave: int) -> bool:
+    counts, of_held = np.bincount(labels), np.bincount(labels[held], minlength=labels.max() + 1)
+    there = counts > 0
+    return bool(of_held[there].all() and (counts - of_held >= leave)[there].all())

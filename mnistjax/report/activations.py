@@ -17,13 +17,12 @@ def activations_figure(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Fi
     `images` are uint8 [n, height, width, channels], n at least 2; `maps` are float of the same
     layout, by the block's name (`frozen.forward.maps_of_blocks`). Brighter is more active.
     """
-    gray = images.shape[-1] == 1
-    pictures = {"": mosaic(images[..., 0] if gray else images / 255, 1)}
+    pictures = {"": mosaic(images / 255, 1)}
     for block, activation in maps.items():
         strongest = activation.mean((0, 1, 2)).argsort()[::-1][:CHANNELS]
         chosen = activation[..., strongest]
         chosen = chosen / np.maximum(chosen.max((0, 1, 2)), 1e-9)
-        tiles = np.moveaxis(chosen, -1, 1).reshape(-1, *chosen.shape[1:3])
+        tiles = np.moveaxis(chosen, -1, 1).reshape(-1, *chosen.shape[1:3], 1)
         pictures[block] = mosaic(tiles, CHANNELS)
     widths = [picture.shape[1] for picture in pictures.values()]
     size = 0.72 * sum(widths) / widths[0], 0.75 * len(images) + 0.4
@@ -33,7 +32,5 @@ def activations_figure(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Fi
         for axes, (block, picture) in zip(grid, pictures.items(), strict=True):
             axes.axis("off")
             axes.set_title(block, fontsize=10, loc="left")
-            axes.imshow(
-                picture, cmap="magma" if block else "gray", vmin=0, vmax=1 if block else 255
-            )
+            axes.imshow(picture, cmap="magma" if block else "gray", vmin=0, vmax=1)
         return figure

@@ -29,10 +29,9 @@ def confusion(
     >>> confusion(np.array([[1.0, 0], [1, 0], [0, 1]]), np.array([0, 1, 1])).tolist()
     [[1, 0], [1, 1]]
     """
-    from sklearn.metrics import confusion_matrix  # scikit-learn: 1 s of import
-
-    classes = np.arange(logits.shape[1])
-    return confusion_matrix(labels, logits.argmax(axis=1), labels=classes)
+    count = logits.shape[1]
+    pairs = np.bincount(labels * count + logits.argmax(axis=1), minlength=count * count)
+    return pairs.reshape(count, count)
 
 
 def by_class(
@@ -41,16 +40,13 @@ def by_class(
     class_names: tuple[str, ...],
 ) -> list[ClassScores]:
     """Precision, recall, F1 and support of every class; 0 where one is not defined."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    columns = precision_recall_fscore_support(
-        labels,
-        logits.argmax(axis=1),
-        labels=np.arange(len(class_names)),
-        zero_division=0,  # type: ignore[arg-type]
-    )
-    rows = zip(class_names, *map(np.asarray, columns), strict=True)
-    return [ClassScores(n, float(p), float(r), float(f), int(s)) for n, p, r, f, s in rows]
+    matrix = confusion(logits, labels)
+    right, answers, support = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
+    precision = right / np.maximum(answers, 1)
+    recall = right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(answers + support, 1)
+    columns = (column.tolist() for column in (precision, recall, f1, support))
+    return [ClassScores(*row) for row in zip(class_names, *columns, strict=True)]
 
 
 def mean_recall(scores: Sequence[ClassScores]) -> float:
