@@ -79,13 +79,17 @@ def tidy(programs: Path, most=2**29):
             path.unlink(missing_ok=True)
 
 
-# Files that take the longest go first: one begun last would leave the other worker idle.
-LONGEST = ["parallel", "finetune", "scratch", "ops", "examples", "precision", "wrong_use", "kills"]
-LONGEST += ["lowering", "prefetch", "vgg16", "same_run", "readme", "fuzz_files", "training"]
+# Files that take the longest go first: one begun last would leave the other worker idle. What
+# clears JAX's caches goes before all that could use them, or last.
+LONGEST = ["parallel", "classifier", "ops", "finetune", "scratch", "examples", "wrong_use", "kills"]
+LONGEST += ["export", "serve", "general", "serve_browser", "same_run", "prefetch", "lowering"]
+LONGEST += ["precision", "vgg16", "readme", "fuzz_files", "training"]
+LAST = ["portions"]
 
 
 def pytest_collection_modifyitems(items):
     rank = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    rank |= {f"test_{name}": len(LONGEST) + 1 for name in LAST}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
     if not os.environ["JAX_PLATFORMS"].startswith("cpu"):
         for item in items:
