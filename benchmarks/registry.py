@@ -18,7 +18,7 @@ JOBS = {
     "step": Job("training step of the small CNN", True),
     "epoch": Job("a whole epoch: one program, or a loop of steps", True),
     "vgg16": Job("frozen convolutions forward, and a whole training step", True),
-    "nets": Job("ResNet-18 and MobileNetV2: a training step, and forward"),
+    "nets": Job("ResNet-18, MobileNetV2, U-Net, ConvNeXt-T: a training step, and forward"),
     "finetune": Job("fine-tuning VGG16's head, the whole job"),
     "time_to_accuracy": Job("time to 98, 99 and 99.5 % on MNIST"),
     "input": Job("the data path alone", True),

@@ -16,7 +16,7 @@ from benchmarks.harness import cells, measure, timing
 from benchmarks.harness.cells import Cell, run_cell
 from benchmarks.harness.environment import environment
 from benchmarks.harness.job import BenchmarkConfig
-from benchmarks.harness.networks import by_path, filled, network
+from benchmarks.harness.networks import NETWORKS, by_path, filled, network
 from benchmarks.harness.problems import network_problem
 from benchmarks.harness.same import same_losses
 from benchmarks.jobs import nets, time_to_accuracy, tpu_aot, vgg16
@@ -32,7 +32,10 @@ from mnistjax import cli
         (["repport"], "command repport: not one of report"),
         (["--jobs", "step,epok"], "--jobs epok: not one of step"),
         (["vgg16", "--sizes", "33"], "--sizes 33: not one of 32, 64, 224"),
-        (["nets", "--networks", "alexnet"], "--networks alexnet: not one of resnet, mobilenet"),
+        (
+            ["nets", "--networks", "alexnet"],
+            "--networks alexnet: not one of resnet, mobilenet, unet, convnext",
+        ),
         (["epoch", "--images", "100"], "--images 100: must be a multiple of 128"),
         (["step", "--rouns", "1"], "did you mean --rounds?"),
         (["--platform", "cuda"], "--platform cuda: not one of cpu, gpu, tpu"),
@@ -142,20 +145,22 @@ def test_nets_measures_what_is_asked_for_and_says_what_is_not(monkeypatch):
 
     monkeypatch.setattr(nets, "measure_in_turn", measure_in_turn)
     monkeypatch.setattr(nets, "machine_facts", lambda _: {})
+    monkeypatch.setattr(nets, "keep", lambda *done: None)
     monkeypatch.setattr(nets, "finish", lambda *done: written.update(done[-1]) or 0)
     assert program.main(["nets", "--networks", "resnet", "--threads", "1"]) == 0
     training, forward = asked.values()
-    assert training[0] == ["resnet"] * 3 and forward[0] == ["resnet"] * 4
+    assert training[0] == ["resnet"] * 4 and forward[0] == ["resnet"] * 5
     assert 2.9 < training[1] / forward[1] < 3  # no gradient of the pixels
     gaps = written["MobileNetV2, forward"]["rows"].values()
-    assert len(written) == 4 and all("--networks" in gap["why"] for gap in gaps)
+    assert len(written) == 8 and all("--networks" in gap["why"] for gap in gaps)
     asked.clear()
     assert program.main(["nets", "--only", "PyTorch torch.compile"]) == 0
-    assert len(asked) == 2 and all("forward" in title for title in asked)
+    assert len(asked) == 4 and all("forward" in title for title in asked)
 
 
-def test_the_problem_of_a_network_fills_it(tmp_path):
-    network_problem(tmp_path / "problem.npz", name="resnet", batch=2)
+def test_the_problem_of_a_network_fills_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "resnet", NETWORKS["resnet"]._replace(batch=2))
+    network_problem(tmp_path / "problem.npz", name="resnet")
     problem = np.load(tmp_path / "problem.npz")
     assert problem["images"].shape == (2, 32, 32, 3) and problem["labels"].shape == (2,)
     made = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: network("resnet"))))

@@ -378,6 +378,50 @@ def _trains_as_before(make, losses):
     assert_allclose(after, before, rtol=2e-3)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"padding": "SAME"},
+        {"padding": "VALID", "use_bias": False},
+        {"padding": ((1, 0), (2, 1)), "kernel_dilation": 2},
+        {"padding": "SAME", "transpose_kernel": True},
+        {"padding": "CIRCULAR"},
+        {"padding": 1},
+        {"padding": "SAME", "mask": np.tri(3)[:, :, None, None] * np.ones((8, 4))},
+    ],
+    ids=str,
+)
+def test_a_transposed_layer_gives_what_it_gave(how):
+    def layer():
+        return nnx.ConvTranspose(8, 4, (3, 3), 2, rngs=nnx.Rngs(0), **how)
+
+    def value_and_gradient(layer, x):
+        graphdef, params = nnx.split(layer)
+        return jax.value_and_grad(lambda p: (nnx.merge(graphdef, p)(x) ** 2).sum())(params)
+
+    usual, ours = layer(), nnx.Sequential(layer())
+    assert speed_up(ours) == ["layers/0"] and speed_up(ours) == []
+    for shape in ((2, 6, 5, 8), (6, 5, 8)):
+        x = arrays(shape, (1,))[0]
+        for got, want in zip(
+            jax.tree.leaves(value_and_gradient(ours.layers[0], x)),
+            jax.tree.leaves(value_and_gradient(usual, x)),
+            strict=True,
+        ):
+            assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.cpu
+def test_nothing_of_a_transposed_layer_is_left_to_xla():
+    layer = nnx.ConvTranspose(8, 4, (2, 2), 2, rngs=nnx.Rngs(0))
+    counts = []
+    for changes in (lambda layer: None, speed_up):
+        changes(layer)
+        program = nnx.jit(lambda layer, x: layer(x)).lower(layer, jnp.ones((2, 6, 5, 8)))
+        counts.append((program.compile().as_text() or "").count("convolution("))
+    assert counts[0] > 0 == counts[1]
+
+
 def test_a_layer_with_an_operation_of_its_own_keeps_it():
     def own(*args, **kwargs):
         return lax.conv_general_dilated(*args, **kwargs)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.networks import SHAPE, by_path, network
+from benchmarks.harness.networks import NETWORKS, by_path, network
 from mnistjax.models.vgg16_table import table
 
 BATCH, STEPS = 128, 20
@@ -97,13 +97,14 @@ def finetune_problem(path: Path, *, count: int) -> None:
     np.savez(path, images=train.images[order], labels=labels, **arrays)
 
 
-def network_problem(path: Path, *, name: str, batch: int) -> None:
+def network_problem(path: Path, *, name: str) -> None:
     """Random images and labels, and a network's first parameters and statistics."""
     from flax import nnx
 
-    random = np.random.default_rng(0)
-    images = random.random((batch, *SHAPE), np.float32)
-    labels = random.integers(0, 10, batch).astype(np.uint8)
+    random, of = np.random.default_rng(0), NETWORKS[name]
+    images = random.random((of.batch, *of.shape), np.float32)
+    shape = images.shape[:3] if of.every_pixel else images.shape[:1]
+    labels = random.integers(0, 10, shape).astype(np.uint8)
     state = by_path(nnx.to_pure_dict(nnx.state(network(name))))
     arrays: Arrays = {place: np.asarray(array) for place, array in state.items()}
     np.savez(path, images=images, labels=labels, **arrays)

@@ -1,8 +1,8 @@
 """Networks of the field, as they are and with our convolutions: `python -m benchmarks nets`.
 
-ResNet-18 with the stem for CIFAR and MobileNetV2, each a training step (SGD with momentum,
-BatchNorm by the batch's statistics) and forward (by running statistics). Our row and JAX's differ
-by one call, `speed_up(model)`. PyTorch has the same networks, written out.
+ResNet-18 with the stem for CIFAR, MobileNetV2, a small U-Net and ConvNeXt-T, each a training step
+(SGD with momentum, BatchNorm by the batch's statistics) and forward (by running statistics). Our
+row and JAX's differ by one call, `speed_up(model)`. PyTorch and Keras have them written out.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.harness.cells import Cell
-from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, machine_facts
+from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, keep, machine_facts
 from benchmarks.harness.measure import measure_in_turn
 from benchmarks.harness.networks import NETWORKS, forward_flops, step_flops
 from benchmarks.harness.problems import network_problem
 from benchmarks.harness.same import Same, same_features, same_losses
 from mnistjax.errors import UsageError
 
-BATCH = 64
+KERAS = "Keras on TensorFlow"
 
 
 def training_cells(name: str) -> tuple[Cell, ...]:
@@ -27,6 +27,7 @@ def training_cells(name: str) -> tuple[Cell, ...]:
         Cell("mnistjax", "jax_net_train", (name, "ours")),
         Cell("JAX the usual way", "jax_net_train", (name, "usual")),
         Cell("PyTorch channels_last", "torch_net_train", (name,), "torch"),
+        Cell(KERAS, "keras_net", (name, "train"), "tensorflow"),
     )
 
 
@@ -37,6 +38,7 @@ def forward_cells(name: str) -> tuple[Cell, ...]:
         Cell("JAX the usual way", "jax_net", (name, "usual")),
         Cell("PyTorch channels_last", "torch_net", (name, "channels_last"), "torch"),
         Cell("PyTorch torch.compile", "torch_net", (name, "compile"), "torch"),
+        Cell(KERAS, "keras_net", (name, "forward"), "tensorflow"),
     )
 
 
@@ -58,10 +60,10 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class JobConfig(BenchmarkConfig):
-    """ResNet-18 and MobileNetV2: a training step, and forward."""
+    """ResNet-18, MobileNetV2, a U-Net, ConvNeXt-T: a training step, and forward."""
 
     networks: tuple[str, ...] = tuple(NETWORKS)
-    """Networks to measure: of resnet, mobilenet."""
+    """Networks to measure: of resnet, mobilenet, unet, convnext."""
 
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
@@ -75,21 +77,23 @@ def main(config: JobConfig) -> int:
     machine = machine_facts(config)
     asked_for(config, forward_cells("resnet"))
     result: dict[str, Any] = {}
-    for name, called in NETWORKS.items():
+    for name, of in NETWORKS.items():
         for what, part in PARTS.items():
             cells = part.cells(name)
-            group = f"{called}, {what}"
+            group = f"{of.called}, {what}"
             if name not in config.networks:
                 gap = {"status": "not run", "why": f"not among --networks {config.networks}"}
                 result[group] = {"rows": {cell.name: gap for cell in cells}}
             elif not config.only or any(cell.name in config.only for cell in cells):
+                batch = f"{of.side}x{of.side}, batch {of.batch}, float32"
                 result[group] = measure_in_turn(
                     config,
-                    f"{group}, 32x32, batch {BATCH}, float32, {config.threads} threads",
+                    f"{group}, {batch}, {config.threads} threads",
                     cells,
-                    problem=partial(network_problem, name=name, batch=BATCH),
-                    images=BATCH,
+                    problem=partial(network_problem, name=name),
+                    images=of.batch,
                     flops=part.flops(name),
                     same=part.same,
                 )
+                keep("nets", config, machine, result)
     return finish("nets", config, machine, result)

@@ -5,22 +5,24 @@ table in `mnistjax/ops/convolution.py`.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.cells import Cell, run_cell
-from benchmarks.harness.job import BenchmarkConfig, finish, machine_facts
+from benchmarks.harness.job import BenchmarkConfig, finish, keep, machine_facts
+from benchmarks.harness.networks import WALKED, convolutions
 from benchmarks.tables import screen
+from mnistjax.errors import UsageError
 
 
 def _conv(batch: int, size: int, inputs: int, outputs: int, k: int = 3, **more: Any) -> dict:
-    return {"op": "conv", "batch": batch, "size": size, "inputs": inputs} | (
-        {"outputs": outputs, "k": k} | more
-    )
+    shapes = {"x": [batch, size, size, inputs], "kernel": [k, k, inputs, outputs]}
+    return {"op": "conv"} | shapes | more
 
 
 def _map(op: str, batch: int, size: int, inputs: int) -> dict:
-    return {"op": op, "batch": batch, "size": size, "inputs": inputs, "outputs": 0, "k": 0}
+    return {"op": op, "x": [batch, size, size, inputs], "kernel": [1]}
 
 
 CONVOLUTIONS = {
@@ -50,10 +52,38 @@ OTHERS = {
 }
 
 
-def main(config: BenchmarkConfig, *, every_lowering: bool = False) -> int:
+@dataclass(frozen=True, kw_only=True)
+class JobConfig(BenchmarkConfig):
+    """Each operation against XLA's default."""
+
+    networks: tuple[str, ...] = tuple(WALKED)
+    """Networks every convolution of which is measured: resnet, mobilenet, ..."""
+    batch: int = 32
+    """Images that they see."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for the first flag that cannot work."""
+        super().validate()
+        for name in self.networks:
+            UsageError.unless_in("--networks", name, list(WALKED))
+
+
+def main(config: JobConfig) -> int:
     """Measure every case in a process of its own, its lowerings in turn."""
-    machine = machine_facts(config)
-    cases = CONVOLUTIONS if every_lowering else CONVOLUTIONS | OTHERS
+    machine, result = machine_facts(config), {}
+    named = {"the library's own": CONVOLUTIONS | OTHERS}
+    for name in config.networks:
+        named[WALKED[name].called] = convolutions(name, config.batch)
+    for group, cases in named.items():
+        result[group] = {"rows": measure(config, cases)}
+        keep("ops", config, machine, result)
+    return finish("ops", config, machine, result)
+
+
+def measure(
+    config: BenchmarkConfig, cases: dict[str, dict[str, Any]], *, every_lowering: bool = False
+) -> dict[str, Any]:
+    """The rows of these cases, printed."""
     more = {"seconds": 0.25, "windows": 5, "all": every_lowering}
     rows = {}
     for name, case in cases.items():
@@ -61,7 +91,7 @@ def main(config: BenchmarkConfig, *, every_lowering: bool = False) -> int:
             cell = Cell(name, "op_case", (json.dumps(case | more),))
             rows[name] = run_cell(cell, Path(), threads=config.threads)
     _print(rows)
-    return finish("tune" if every_lowering else "ops", config, machine, {"rows": rows})
+    return rows
 
 
 def _print(rows: dict[str, dict[str, Any]]) -> None:

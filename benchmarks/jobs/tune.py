@@ -1,7 +1,11 @@
 """Every lowering of every convolution: `python -m benchmarks tune`. See `ops`."""
 
-from functools import partial
+from benchmarks.harness.job import BenchmarkConfig, finish, machine_facts
+from benchmarks.jobs.ops import CONVOLUTIONS, measure
 
-from benchmarks.jobs import ops
 
-main = partial(ops.main, every_lowering=True)
+def main(config: BenchmarkConfig) -> int:
+    """Measure every case in a process of its own, its lowerings in turn."""
+    machine = machine_facts(config)
+    rows = measure(config, CONVOLUTIONS, every_lowering=True)
+    return finish("tune", config, machine, {"rows": rows})

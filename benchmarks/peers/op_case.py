@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +13,17 @@ from benchmarks.harness.timing import say_facts
 from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.ops.conv_pool import conv_pool
 from mnistjax.ops.convolution import DIMENSIONS, conv2d, conv2d_patches
+from mnistjax.ops.general import conv_general_dilated
 from mnistjax.ops.normalization import local_response_norm
 from mnistjax.ops.pooling import avg_pool, max_pool
 from mnistjax.ops.tiling import tile_size
 from mnistjax.ops.winograd import over_tiles, winograd_conv
 
 case = json.loads(sys.argv[2])
-batch, size, inputs, outputs, k = (case[n] for n in ("batch", "size", "inputs", "outputs", "k"))
 padding = case.get("padding", "SAME")
-keys = jax.random.split(jax.random.key(0), 3)
-x = jax.random.normal(keys[0], (batch, size, size, inputs))
-kernel = jax.random.normal(keys[1], (k, k, inputs, outputs)) if k else jnp.zeros(())
+keys = jax.random.split(jax.random.key(0), 2)
+x = jax.random.normal(keys[0], case["x"])
+kernel = jax.random.normal(keys[1], case["kernel"])
 
 
 def by_lax(x, kernel):
@@ -41,9 +42,13 @@ def usual_conv_pool(x, kernel):
     return pooled(jax.nn.relu(by_lax(x, kernel)), lax.max, -jnp.inf)
 
 
-bias = jnp.zeros(outputs or 1)
+bias = jnp.zeros(kernel.shape[-1:])
 lowerings = {
     "conv": {"default": by_lax, "ours": lambda x, kernel: conv2d(x, kernel, padding=padding)},
+    "general": {
+        "default": partial(lax.conv_general_dilated, **case.get("how", {})),
+        "ours": partial(conv_general_dilated, **case.get("how", {})),
+    },
     "conv_pool": {
         "default": usual_conv_pool,
         "ours": lambda x, kernel: conv_pool(x, kernel, bias, padding=padding),
@@ -67,7 +72,7 @@ lowerings = {
 }[case["op"]]
 if case["op"] == "conv" and case.get("all"):
     lowerings["patches"] = lambda x, kernel: conv2d_patches(x, kernel, padding=padding)
-    if k == 3:
+    if case["kernel"][0] == 3:
         for m in (2, 4, 5, 6):
             lowerings[f"F({m},3)"] = by_winograd(m)
 
@@ -109,8 +114,12 @@ for parts in rows.values():
     for row in parts.values():
         times = sorted(row["ms"][1:])  # the first window warms up
         row["ms"] = round(times[len(times) // 2], 3)
+tile = None
+if case["op"] == "conv":
+    (count, height, width, _), (*_, inputs, outputs) = x.shape, kernel.shape
+    tile = tile_size(count, height, width, inputs * outputs)
 say_facts(
     versions={"jax": jax.__version__},
     rows=rows,
-    tile=tile_size(batch, size, size, inputs * outputs) if case["op"] == "conv" else None,
+    tile=tile,
 )

@@ -3,10 +3,6 @@
 Flax pads maps of even sides by nothing above and 1 below where strides are 2; so does `Same`.
 """
 
-from collections.abc import Mapping
-
-import numpy as np
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -97,17 +93,3 @@ class MobileNetV2(nn.Module):
     def forward(self, x):
         x = self.blocks(F.relu6(self.stem(x), inplace=True))
         return self.dense(F.relu6(self.last(x), inplace=True).mean((2, 3)))
-
-
-def network(problem: Mapping[str, np.ndarray], name: str) -> nn.Module:
-    model = {"resnet": ResNet, "mobilenet": MobileNetV2}[name]()
-    for path, parameter in model.named_parameters():
-        layer, _, role = path.replace(".", "/").rpartition("/")
-        if role == "weight":
-            role = "scale" if parameter.ndim == 1 else "kernel"
-        array = problem[f"{layer}/{role}"]
-        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-        if array.shape != parameter.shape:
-            raise ValueError(f"{path}: {tuple(parameter.shape)}, not {array.shape}")
-        parameter.data = torch.tensor(np.ascontiguousarray(array))
-    return model

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.harness.timing import say_facts, windows
-from benchmarks.peers.torch_net_model import network
+from benchmarks.peers.torch_net_start import network
 from benchmarks.peers.torch_small import DEVICE, wait
 
 STEPS = 3

@@ -38,11 +38,13 @@ def conv_transpose(
         transpose_kernel=transpose_kernel,
         **more,
     )
-    if not (lhs.ndim == rhs.ndim == 4 == 2 + len(strides)) or transpose_kernel:
+    if not (lhs.ndim == rhs.ndim == 4 == 2 + len(strides)):
         return plain(lhs, rhs)
     if more.pop("use_consistent_padding", False):
         return plain(lhs, rhs)
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers or DIMENSIONS)
+    if transpose_kernel:  # that of the convolution whose image's gradient this is
+        rhs = lax.rev(rhs, layout.rhs_spec[2:]).swapaxes(*layout.rhs_spec[:2])
     size = [rhs.shape[axis] for axis in layout.rhs_spec[2:]]
     dilation = rhs_dilation or (1, 1)
     if isinstance(padding, str):
