@@ -11,6 +11,7 @@ from .errors import Stopped as Stopped
 from .frozen.cache import cached_features as cached_features
 from .frozen.cache import features_key as features_key
 from .frozen.forward import make_frozen as make_frozen
+from .host_memory import keep_host_memory as keep_host_memory
 from .inference.classifier import Answers as Answers
 from .inference.classifier import Classifier as Classifier
 from .inference.classifier import load as load

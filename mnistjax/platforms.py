@@ -4,6 +4,7 @@ import os
 
 from mnistjax import programs
 from mnistjax.errors import UsageError
+from mnistjax.host_memory import keep_host_memory
 
 # JAX's own "gpu" means CUDA and ROCm both, and fails for want of the other one.
 JAX_NAMES = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
@@ -16,8 +17,9 @@ def choose_platform(
     """Let JAX use `platform`, or what it finds best; before anything of JAX has run.
 
     `deterministic`: on a GPU only operations with the same bits in every run. `keep_programs`: what
-    is compiled is kept for the next run (`programs.keep_programs`). Raises `UsageError`,
-    with the devices there are, if there is none of that kind.
+    is compiled is kept for the next run (`programs.keep_programs`). A CPU's memory is kept from
+    call to call (`keep_host_memory`). Raises `UsageError`, with the devices there are, if there is
+    none of that kind.
     """
     import jax  # not before it is needed: this file is read for --help, too
 
@@ -26,6 +28,8 @@ def choose_platform(
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     if platform:
         jax.config.update("jax_platforms", JAX_NAMES[platform])
+    if platform in (None, "cpu"):
+        keep_host_memory()
     programs.keep_programs(keep_programs)
     try:
         jax.devices()

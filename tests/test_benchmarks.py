@@ -149,7 +149,7 @@ def test_nets_measures_what_is_asked_for_and_says_what_is_not(monkeypatch):
     monkeypatch.setattr(nets, "finish", lambda *done: written.update(done[-1]) or 0)
     assert program.main(["nets", "--networks", "resnet", "--threads", "1"]) == 0
     training, forward = asked.values()
-    assert training[0] == ["resnet"] * 4 and forward[0] == ["resnet"] * 5
+    assert training[0] == ["resnet"] * 5 and forward[0] == ["resnet"] * 6
     assert 2.9 < training[1] / forward[1] < 3  # no gradient of the pixels
     gaps = written["MobileNetV2, forward"]["rows"].values()
     assert len(written) == 8 and all("--networks" in gap["why"] for gap in gaps)

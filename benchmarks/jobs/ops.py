@@ -84,7 +84,7 @@ def measure(
     config: BenchmarkConfig, cases: dict[str, dict[str, Any]], *, every_lowering: bool = False
 ) -> dict[str, Any]:
     """The rows of these cases, printed."""
-    more = {"seconds": 0.25, "windows": 5, "all": every_lowering}
+    more = {"seconds": 0.2, "windows": 3, "all": every_lowering}
     rows = {}
     for name, case in cases.items():
         with screen.console.status(name):

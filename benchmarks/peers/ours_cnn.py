@@ -14,6 +14,8 @@ from benchmarks.harness.timing import say_facts, windows
 from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.training.compile import compile_for
 
+mj.keep_host_memory()
+
 mode = sys.argv[2]
 problem = np.load(sys.argv[1])
 apply_fn, params = mj.functional(mj.CNN(rngs=nnx.Rngs(0)))

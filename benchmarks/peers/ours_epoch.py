@@ -16,6 +16,8 @@ from mnistjax.data.batches import epoch_order, file_order, on_device, take_batch
 from mnistjax.training.calls import InLoops, calls_from, make_loop, wants_loops
 from mnistjax.training.compile import compile_for
 
+mj.keep_host_memory()
+
 mode = sys.argv[2]
 problem = np.load(sys.argv[1])
 steps, batch_size = problem["labels"].shape

@@ -21,6 +21,8 @@ from mnistjax.models.head import Head
 from mnistjax.rows.cache import Cached
 from mnistjax.weights.preprocess import to_vgg_input
 
+mj.keep_host_memory()
+
 problem = np.load(sys.argv[1])
 mode, epochs, batch_size, size = sys.argv[2], *(int(word) for word in sys.argv[3:6])
 params: dict[str, dict[str, np.ndarray]] = {}

@@ -8,6 +8,8 @@ from flax import nnx
 import mnistjax as mj
 from mnistjax.training.compile import compile_for
 
+mj.keep_host_memory()
+
 batch = mj.Batch(
     jnp.zeros((128, 28, 28, 1), jnp.uint8), jnp.zeros(128, jnp.int32), jnp.ones(128, bool)
 )

@@ -15,6 +15,8 @@ from benchmarks.harness.timing import say_facts, until
 from mnistjax.data.batches import epoch_order, on_device, steps_per_epoch, take_batch
 from mnistjax.training.compile import compile_for
 
+mj.keep_host_memory()
+
 BATCH = 128
 seed, epochs, every = (int(word) for word in sys.argv[2:5])
 targets = [float(word) for word in sys.argv[5:-1]]

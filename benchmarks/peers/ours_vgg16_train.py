@@ -15,6 +15,8 @@ from benchmarks.peers.ours_memory import temp_mib
 from mnistjax.models.head import FineTuned
 from mnistjax.training.compile import compile_for
 
+mj.keep_host_memory()
+
 STEPS = 4
 problem = np.load(sys.argv[1])
 size = problem["images"].shape[1]

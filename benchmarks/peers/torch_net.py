@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from benchmarks.harness.timing import say_facts, windows
-from benchmarks.peers.torch_net_start import network
+from benchmarks.peers.torch_net_start import keep_memory, network
 from benchmarks.peers.torch_small import DEVICE, wait
 
 name, mode = sys.argv[2:4]
+if mode == "kept":
+    keep_memory()
 torch.set_num_threads(int(sys.argv[4]))
 problem = np.load(sys.argv[1])
 model = network(problem, name).eval().to(DEVICE, memory_format=torch.channels_last)

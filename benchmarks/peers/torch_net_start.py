@@ -1,5 +1,6 @@
 """A network of the field in PyTorch with the problem's parameters."""
 
+import runpy
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,11 @@ from benchmarks.peers.torch_net_model import MobileNetV2, ResNet
 from benchmarks.peers.torch_net_more import ConvNext, UNet
 
 MADE = {"resnet": ResNet, "mobilenet": MobileNetV2, "unet": UNet, "convnext": ConvNext}
+
+
+def keep_memory() -> None:
+    """What `mnistjax.keep_host_memory` does; of its package's needs this Python has none."""
+    runpy.run_path("mnistjax/host_memory.py")["keep_host_memory"]()
 
 
 def network(problem: Mapping[str, np.ndarray], name: str) -> nn.Module:

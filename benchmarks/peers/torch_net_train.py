@@ -8,13 +8,16 @@ import torch
 from torch import nn
 
 from benchmarks.harness.timing import say_facts, windows
-from benchmarks.peers.torch_net_start import network
+from benchmarks.peers.torch_net_start import keep_memory, network
 from benchmarks.peers.torch_small import DEVICE, wait
 
 STEPS = 3
-torch.set_num_threads(int(sys.argv[3]))
+name, way, threads = sys.argv[2:5]
+if way == "kept":
+    keep_memory()
+torch.set_num_threads(int(threads))
 problem = np.load(sys.argv[1])
-model = network(problem, sys.argv[2]).train().to(DEVICE, memory_format=torch.channels_last)
+model = network(problem, name).train().to(DEVICE, memory_format=torch.channels_last)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 loss_fn = nn.CrossEntropyLoss()
 pixels = np.ascontiguousarray(problem["images"].transpose(0, 3, 1, 2))

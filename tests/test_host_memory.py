@@ -1,0 +1,60 @@
+"""Memory that programs on a CPU need again and again is asked of the kernel once."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mnistjax import host_memory, platforms
+from mnistjax.host_memory import keep_host_memory
+
+# 80 MB on its way: glibc gives back what is larger than 32 MiB.
+CALLS = """
+import resource, sys
+from mnistjax.platforms import choose_platform
+if sys.argv[1] == "kept":
+    choose_platform("cpu", keep_programs=False)
+import jax, jax.numpy as jnp
+step = jax.jit(lambda x: jnp.cumsum((x @ x.T)[:, :, None] * jnp.ones((1, 1, 20)), 0).sum())
+x = jnp.ones((1000, 1000))
+step = step.lower(x).compile()
+for call in range(8):
+    if call == 4:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step(x).block_until_ready()
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+pages = step.memory_analysis().temp_size_in_bytes / resource.getpagesize()
+print(faults / 4 / pages)
+"""
+
+
+def faults_of(way):
+    command = [sys.executable, "-c", CALLS, way]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+@pytest.mark.cpu
+def test_a_program_called_again_makes_no_page_faults():
+    if not keep_host_memory():
+        pytest.skip("this C library or kernel has no such settings")
+    assert faults_of("as it is") > 0.9  # every page of it, each time
+    assert faults_of("kept") < 0.2
+
+
+def test_where_it_cannot_be_done_nothing_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: pytest.fail("called"))
+    monkeypatch.setattr(host_memory, "OVERCOMMIT", tmp_path / "overcommit_memory")
+    (tmp_path / "overcommit_memory").write_text("2\n")
+    assert not keep_host_memory()
+    (tmp_path / "overcommit_memory").unlink()
+    monkeypatch.setattr(host_memory.platform, "libc_ver", lambda: ("", ""))
+    assert not keep_host_memory()
+
+
+@pytest.mark.parametrize("platform", ["cpu", None])
+def test_a_run_on_a_cpu_keeps_it(platform, monkeypatch):
+    asked = []
+    monkeypatch.setattr(platforms, "keep_host_memory", lambda: asked.append(platform))
+    platforms.choose_platform(platform, keep_programs=False)
+    assert asked == [platform]
