@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 
 # Of glibc's malloc.h, and of Linux's mman.h.
@@ -21,14 +22,14 @@ def keep_host_memory() -> bool:
     150,000 page faults a call, and no more after this. MobileNetV2 (docs/performance.md) trained
     1.6 times as fast.
 
-    For the whole process and for good: it keeps the most it ever needed. Call it before JAX
-    computes anything, since threads that have a heap of their own keep it. Not glibc, or a kernel
-    that promises no more memory than it has: False, and nothing happens.
+    For the whole process and for good: it keeps the most it ever needed. Nothing happens, and it
+    says False, once JAX has devices, whose threads have heaps of their own by then; without glibc;
+    and under a kernel that promises no more memory than it has.
 
     >>> keep_host_memory() in (True, False)
     True
     """
-    if platform.libc_ver()[0] != "glibc" or _text(OVERCOMMIT) == "2":
+    if _jax_has_devices() or platform.libc_ver()[0] != "glibc" or _text(OVERCOMMIT) == "2":
         return False
     libc = ctypes.CDLL(None)
     done = [libc.mallopt(ARENA_MAX, 1), libc.mallopt(MMAP_MAX, 0), libc.mallopt(TRIM_THRESHOLD, -1)]
@@ -51,6 +52,11 @@ def _reserve_huge_pages(libc: ctypes.CDLL) -> None:
             start, end = (int(place, 16) for place in line.split()[0].split("-"))
             start = -(-start // HUGE_PAGE) * HUGE_PAGE
             libc.madvise(start, max(0, end - start), HUGE_PAGES)
+
+
+def _jax_has_devices() -> bool:
+    bridge = sys.modules.get("jax._src.xla_bridge")  # no public name tells without making them
+    return bool(bridge and getattr(bridge, "backends_are_initialized", bool)())
 
 
 def _text(path: Path) -> str:

@@ -130,6 +130,10 @@ def convolutions(name: str, batch: int) -> dict[str, dict[str, Any]]:
     """Every distinct convolution of a network, by a name such as `32x32 64 -> 128, 3x3 by 2`.
 
     A case of `benchmarks.peers.op_case`: the shapes, and how `lax.conv_general_dilated` is called.
+
+    >>> cases = convolutions("unet", 2)
+    >>> [*cases][:2], [name for name in cases if "transposed" in name][0]
+    (['64x64 3 -> 32, 3x3', '64x64 32 -> 32, 3x3'], '8x8 256 -> 128, 2x2, transposed by 2')
     """
     cases = {}
     for equation in products(name, batch):

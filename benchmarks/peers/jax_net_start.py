@@ -10,14 +10,11 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.harness.networks import filled, network
-from mnistjax.host_memory import keep_host_memory
 from mnistjax.models.functional import Functional, functional_with_state
 from mnistjax.ops import speed_up
 
 
 def start(problem: Mapping[str, np.ndarray], name: str, way: str) -> Functional:
-    if way == "ours":
-        keep_host_memory()
     model = nnx.eval_shape(lambda: network(name))
     arrays = filled(nnx.to_pure_dict(nnx.state(model)), problem)
     nnx.update(model, jax.tree.map(jnp.asarray, arrays))
