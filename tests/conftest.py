@@ -84,7 +84,7 @@ def tidy(programs: Path, most=2**29):
 LONGEST = ["parallel", "classifier", "ops", "finetune", "scratch", "examples", "wrong_use", "kills"]
 LONGEST += ["export", "serve", "general", "serve_browser", "same_run", "prefetch", "lowering"]
 LONGEST += ["precision", "vgg16", "readme", "fuzz_files", "training"]
-LAST = ["portions"]
+LAST = ["portions", "programs"]
 
 
 def pytest_collection_modifyitems(items):

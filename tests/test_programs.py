@@ -40,9 +40,10 @@ def compiled_anew() -> tuple[float, int]:
         found.append(event)
 
     jax.monitoring.register_event_listener(listen)
+    jax.clear_caches()
     compilation_cache.reset_cache()
     try:
-        value = float(jax.jit(lambda x: (x * 3 + 1).sum())(jnp.arange(7.0)))  # a new function
+        value = float(jax.jit(lambda x: (x * 3 + 1).sum())(jnp.arange(7.0)))
     finally:
         jax.monitoring.clear_event_listeners()
     return value, found.count("/jax/compilation_cache/cache_hits")
