@@ -61,5 +61,6 @@ def test_where_it_cannot_be_done_nothing_is(monkeypatch, tmp_path):
 def test_a_run_on_a_cpu_keeps_it(chosen, monkeypatch):
     asked = []
     monkeypatch.setattr(platforms, "keep_host_memory", lambda: asked.append(chosen))
-    platforms.choose_platform(chosen, keep_programs=False)
+    monkeypatch.setattr(platforms.programs, "keep_programs", lambda wanted: None)
+    platforms.choose_platform(chosen)
     assert asked == [chosen]
