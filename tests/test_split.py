@@ -20,6 +20,11 @@ def numbered(labels):
     return Split(index.view(np.uint8).reshape(-1, 1, 2, 1), np.asarray(labels, np.int32))
 
 
+def shuffled_labels(per_class, seed):
+    labels = np.repeat(np.arange(len(per_class)), per_class)
+    return np.random.default_rng(seed).permutation(labels)
+
+
 def indices(split):
     return split.images.reshape(-1, 2).copy().view(np.uint16)[:, 0].tolist()
 
@@ -30,9 +35,7 @@ def indices(split):
     st.integers(0, 2**32 - 1),
 )
 def test_parts_are_disjoint_ordered_and_stratified(per_class, fraction, seed):
-    labels = np.random.default_rng(seed).permutation(
-        np.repeat(np.arange(len(per_class)), per_class)
-    )
+    labels = shuffled_labels(per_class, seed)
     kept, held = hold_out(numbered(labels), fraction=fraction, seed=seed)
     assert sorted(indices(kept) + indices(held)) == list(range(len(labels)))
     for part in (kept, held):
@@ -92,9 +95,7 @@ def test_an_empty_split_is_refused():
     st.integers(0, 2**32 - 1),
 )
 def test_a_sample_is_that_of_scikit_learn(per_class, share, seed):
-    labels = np.random.default_rng(seed).permutation(
-        np.repeat(np.arange(len(per_class)), per_class)
-    )
+    labels = shuffled_labels(per_class, seed)
     count = min(math.ceil(share * len(labels)), len(labels))
     try:
         _, theirs = train_test_split(

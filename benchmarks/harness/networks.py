@@ -33,8 +33,6 @@ NETWORKS = {
     "unet": Network("U-Net", 16, 64, every_pixel=True),
     "convnext": Network("ConvNeXt-T", 16, 64),
 }
-
-
 WALKED = NETWORKS | {"resnet50": Network("ResNet-50", 64, 32)}
 """Whose convolutions the job `ops` measures one by one."""
 
@@ -48,9 +46,13 @@ def network(name: str) -> "nnx.Module":
     from mnistjax.models.mobilenet import MobileNetV2
     from mnistjax.models.resnet import ResNet
 
-    resnet50 = partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True)
-    made = {"resnet": ResNet, "mobilenet": MobileNetV2, "unet": UNet, "convnext": ConvNext}
-    made["resnet50"] = resnet50
+    made = {
+        "resnet": ResNet,
+        "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=True),
+        "mobilenet": MobileNetV2,
+        "unet": UNet,
+        "convnext": ConvNext,
+    }
     return made[name](rngs=nnx.Rngs(0))
 
 

@@ -53,7 +53,7 @@ class Result(NamedTuple):
 
 def write_result(directory: Path, trained: Trained, about: About) -> Result:
     """Score the test set with what validation chose; write `summary.json` and the report."""
-    # matplotlib and scikit-learn: 2 s of import
+    # matplotlib: half a second of import
     from mnistjax.report.figures import seen_figure
     from mnistjax.report.page import write_report
     from mnistjax.report.scores import by_class, mean_recall, write_predictions
