@@ -14,7 +14,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch finetune serve test soak bench bench-peers bench-tpu format lock clean
+.PHONY: scratch finetune serve test types tests soak bench bench-peers bench-tpu format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
@@ -28,8 +28,14 @@ serve: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
+	$(MAKE) --no-print-directory -j2 types tests
+
+# Beside the tests: pyright takes half a minute on one core.
+types:
+	$(BIN)/pyright
+
+tests:
 	$(BIN)/pytest $(ARGS)
 
 soak: $(VENV)/.installed-test

@@ -1,8 +1,10 @@
 """Checkpoints on a disk that is full, forbidden, or forgets."""
 
+import logging
 import os
 import resource
 import shutil
+import threading
 from pathlib import Path
 
 import jax
@@ -14,6 +16,7 @@ from mnistjax.errors import StorageError
 from mnistjax.files import params_sha256
 from mnistjax.runs import checkpoint, snapshot
 from mnistjax.runs.checkpoint import Checkpoints
+from mnistjax.runs.orbax import without_orbax_log
 from mnistjax.training.state import init_state
 
 
@@ -98,3 +101,30 @@ def test_a_directory_that_may_not_be_written_is_a_storage_error(tmp_path):
     finally:
         os.seteuid(user)
         tmp_path.chmod(0o700)
+
+
+class SlowThread(threading.Thread):
+    """Logs an error after the save has failed: not before somebody waits for it."""
+
+    __module__ = "orbax.checkpoint"
+
+    def __init__(self):
+        super().__init__()
+        self.go = threading.Event()
+
+    def run(self):
+        self.go.wait()
+        logging.getLogger("absl").error("no such directory")
+
+    def join(self, timeout=None):
+        self.go.set()
+        super().join(timeout)
+
+
+def test_a_failed_save_waits_for_its_threads_and_what_they_log_is_not_shown(caplog):
+    with pytest.raises(OSError, match="full"), without_orbax_log():
+        thread = SlowThread()
+        thread.start()
+        raise OSError("full")
+    thread.join()
+    assert not caplog.records

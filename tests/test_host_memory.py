@@ -10,20 +10,20 @@ import pytest
 from mnistjax import host_memory, platforms
 from mnistjax.host_memory import keep_host_memory
 
-# 80 MB on its way: glibc gives back what is larger than 32 MiB.
+# 64 MB on its way: glibc gives back what is larger than 32 MiB.
 CALLS = """
 import resource, sys
 from mnistjax.platforms import choose_platform
 if sys.argv[1] == "kept":
     choose_platform("cpu", keep_programs=False)
 import jax, jax.numpy as jnp
-step = jax.jit(lambda x: jnp.cumsum((x @ x.T)[:, :, None] * jnp.ones((1, 1, 20)), 0).sum())
-x = jnp.ones((1000, 1000))
-step = step.lower(x).compile()
+step = jax.jit(lambda x, w: (jnp.sin(x @ w) @ w.T).sum())
+x, w = jnp.ones((1_000_000, 4)), jnp.ones((4, 16))
+step = step.lower(x, w).compile()
 for call in range(8):
     if call == 4:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    step(x).block_until_ready()
+    step(x, w).block_until_ready()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 pages = step.memory_analysis().temp_size_in_bytes / resource.getpagesize()
 print(faults / 4 / pages)

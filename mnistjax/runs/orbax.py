@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,8 +37,16 @@ def without_orbax_log() -> Iterator[None]:
     try:
         yield
     except Exception:
+        _let_threads_end()
         gc.collect()  # a task that failed says so when it is thrown away: here, not later
         raise
     finally:
         for log, level in zip(logs, before, strict=True):
             log.setLevel(level)
+
+
+def _let_threads_end(seconds: float = 10.0) -> None:
+    """Where one thread of a save failed, others write on: into a directory that is then deleted."""
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("orbax."):
+            thread.join(seconds)
