@@ -122,8 +122,8 @@ class SlowThread(threading.Thread):
 
 
 def test_a_failed_save_waits_for_its_threads_and_what_they_log_is_not_shown(caplog):
+    thread = SlowThread()
     with pytest.raises(OSError, match="full"), without_orbax_log():
-        thread = SlowThread()
         thread.start()
         raise OSError("full")
     thread.join()

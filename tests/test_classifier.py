@@ -45,7 +45,7 @@ def test_logits_are_those_of_the_runs_own_evaluation(make):
 COUNTS = {scratch_run: (1, 2, 3, 5, 8, 63, 64, 65, 100, 200, 359), finetune_run: (1, 16, 17, 65)}
 
 
-@pytest.mark.parametrize("make", [scratch_run, finetune_run], ids=["scratch", "finetune"])
+@pytest.mark.parametrize("make", [scratch_run, pytest.param(finetune_run, marks=pytest.mark.soak)])
 def test_batches_of_any_length_give_the_same_and_compile_twice(make):
     classifier, whole = mj.load(make().directory), make().logits
     compiled: list[str] = []
