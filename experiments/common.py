@@ -23,8 +23,8 @@ from mnistjax.runs.options import RunOptions
 from mnistjax.runs.result import About, say_result, write_result
 from mnistjax.runs.settings import Setting, settings_of
 from mnistjax.runs.train_run import Trained
-from mnistjax.training.batch_size import USUAL, check_batch_size, check_divides, usual_batch_size
-from mnistjax.training.losses import ClassWeighted, LossFn, balanced, cross_entropy
+from mnistjax.training.batch_size import check_batch_size, check_divides, usual_batch_size
+from mnistjax.training.losses import ClassWeighted, LossFn, Smoothed, balanced, cross_entropy
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -93,23 +93,27 @@ def split_off_validation(
 
 
 def fitted(config: C, examples: int) -> tuple[C, int]:
-    """With a batch size that fits so many; raise `UsageError` for a given one that does not."""
-    if config.batch_size is not None:
-        check_batch_size(config.batch_size, examples)
-        return config, config.batch_size
-    size = usual_batch_size(examples, jax.local_device_count())
-    if size < USUAL:
+    """With what the preset sets, and a batch size that fits so many examples.
+
+    Raises `UsageError` for a given one that does not.
+    """
+    given, config = config.batch_size, replace(config, **config.filled_in)
+    usual = cast(int, config.batch_size)
+    if given is not None:
+        check_batch_size(given, examples)
+        return config, given
+    size = min(usual, usual_batch_size(examples, jax.local_device_count()))
+    if size < usual:
         say(config, f"batch size {size}: there are {examples:,} training images (--batch-size)")
     return replace(config, batch_size=size), size
 
 
-def loss_of(
-    config: RunConfig, labels: np.ndarray, classes: int, loss_fn: LossFn = cross_entropy
-) -> LossFn:
-    """`loss_fn`, with weights of classes if the flags ask for them."""
+def loss_of(config: RunConfig, labels: np.ndarray, data: Dataset, smoothing: float) -> LossFn:
+    """Cross-entropy, with labels smoothed and classes weighted as the flags ask for."""
+    loss_fn = Smoothed(smoothing) if smoothing else cross_entropy
     if config.class_weights == "none":
         return loss_fn
-    return ClassWeighted(balanced(labels, classes), loss_fn)
+    return ClassWeighted(balanced(labels, len(data.class_names)), loss_fn)
 
 
 def banner(
@@ -156,6 +160,12 @@ def settings(config: RunConfig, data: Dataset, epochs: Setting) -> dict[str, Set
         "class_names": Setting([*data.class_names], may_change=True),
         "dataset_sha256": Setting(data.sha256, given_by=("dataset", "data_dir")),
     }
+
+
+def epochs_setting(epochs: int, *, falls: bool) -> Setting:
+    """How many; of a rate that falls over all of them, what more of them do to it."""
+    told = "the rate falls over all epochs, so it starts to fall anew from where it stopped"
+    return Setting(epochs, may_change=True, told=told if falls else "")
 
 
 def shared_facts(config: RunConfig) -> dict[str, Any]:

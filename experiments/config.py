@@ -1,13 +1,11 @@
 """The flags every experiment shares, and their checks: all of it before jax is imported."""
 
-import math
-import os
 import time
 from collections.abc import Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -15,12 +13,15 @@ from mnistjax.cli import Config, MayChange
 from mnistjax.data.load import DATASETS, TFDS, dataset_name
 from mnistjax.data.picture import FITS
 from mnistjax.errors import UsageError
+from mnistjax.flag_checks import check_path, check_positive, refuse
 from mnistjax.platforms import PLATFORMS
 from mnistjax.runs.directory import check_directory, newest_run, reserved
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.resumed import as_it_was
+from mnistjax.training.batch_size import USUAL
 
 C = TypeVar("C", bound="RunConfig")
+FILLED_IN = "batch_size", "learning_rate"
 DTYPES, NAMES = ("float32", "bfloat16"), (*DATASETS, "tfds:NAME")
 
 
@@ -62,9 +63,9 @@ class RunConfig(Config):
     epochs: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Passes over the data; default: 5, on small sets up to 50, to make 500 steps."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Examples per step; default: 128, fewer on small sets."""
-    learning_rate: float = 1e-3
-    """Adam's step size."""
+    """Examples per step; default: the preset's, fewer on small sets."""
+    learning_rate: float | None = None
+    """Adam's step size; default: the preset's."""
     early_stopping: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Stop after N epochs without a lower validation loss; default: never."""
     seed: int = 0
@@ -94,6 +95,15 @@ class RunConfig(Config):
     quiet: MayChange[bool] = False
     """Print errors and the last line only."""
 
+    @property
+    def filled_in(self) -> dict[str, Any]:
+        """Flags that a preset fills in, filled in."""
+        return {"batch_size": USUAL, "learning_rate": 1e-3} | self.given(*FILLED_IN)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of `names` that a flag sets, instead of a preset."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", dataset_name(self.dataset))
 
@@ -105,19 +115,18 @@ class RunConfig(Config):
         for name in names:
             value = getattr(self, name)
             if value is not None and value < 1:
-                _refuse(name, value, "must be at least 1")
+                refuse(name, value, "must be at least 1")
         RunOptions(keep=self.keep)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            _refuse("learning_rate", self.learning_rate, "must be a positive number", "0.001")
+        check_positive("learning_rate", self.learning_rate, "0.001")
+        check_positive("save_minutes", self.save_minutes, "10")
+        check_positive("cache_limit", self.cache_limit, "8")
         if not 0 <= self.validation < 1:
-            _refuse("validation", self.validation, "must be 0, or lie between 0 and 1", "0.1")
+            refuse("validation", self.validation, "must be 0, or lie between 0 and 1", "0.1")
         if not self.validation and self.early_stopping is not None:
             why = "needs examples held out that tell whether an epoch was better"
-            _refuse("early_stopping", self.early_stopping, why, None)
-        if self.save_minutes is not None and not self.save_minutes > 0:
-            _refuse("save_minutes", self.save_minutes, "must be a positive number", "10")
+            refuse("early_stopping", self.early_stopping, why, None)
         if not 0 <= self.seed < 2**32:  # jax wraps a larger seed without a word
-            _refuse("seed", self.seed, "must lie in 0..4294967295", "0")
+            refuse("seed", self.seed, "must lie in 0..4294967295", "0")
         self._validate_pictures()
         self._validate_paths()
 
@@ -125,9 +134,7 @@ class RunConfig(Config):
         UsageError.unless_in("--fit", self.fit, FITS)
         UsageError.unless_in("--class-weights", self.class_weights, ("none", "balanced"))
         if self.color and self.grey:
-            _refuse("color", "with --grey", "it says both", None)
-        if not self.cache_limit > 0:
-            _refuse("cache_limit", self.cache_limit, "must be positive", "8")
+            refuse("color", "with --grey", "it says both", None)
 
     def _validate_paths(self) -> None:
         if not self.dataset.startswith(TFDS):
@@ -136,9 +143,9 @@ class RunConfig(Config):
             if (path := getattr(self, name)) is not None:
                 check_path(name, path)
         if self.dataset == "folder" and self.data_dir is None:
-            _refuse("dataset", "folder", "needs --data-dir", "folder --data-dir DIR")
+            refuse("dataset", "folder", "needs --data-dir", "folder --data-dir DIR")
         if self.dataset == "digits" and self.data_dir is not None:
-            _refuse("data_dir", self.data_dir, "is not used by --dataset digits", None)
+            refuse("data_dir", self.data_dir, "is not used by --dataset digits", None)
 
     def completed(self: C, given: Set[str]) -> C:
         """With `--resume`, what is not `given` is as the run was made with: its `config.json`."""
@@ -156,17 +163,3 @@ class RunConfig(Config):
             return reserved(Path("runs"), name)
         check_directory(self.output, resume=self.resume)
         return nullcontext(self.output)
-
-
-def check_path(name: str, path: Path) -> None:
-    """Raise `UsageError` for a path that no file system has."""
-    if any(ord(character) < 32 or ord(character) == 127 for character in str(path)):
-        _refuse(name, ascii(str(path)), "holds a control character", "DIR")
-    if max((len(os.fsencode(part)) for part in path.parts), default=0) > 255:
-        _refuse(name, f"{str(path)[:40]}...", "holds a name of more than 255 bytes", "DIR")
-
-
-def _refuse(name: str, value: object, why: str, good: str | None = "1") -> None:
-    flag = f"--{name.replace('_', '-')}"
-    fix = f"drop {flag}" if good is None else f"pass {flag} {good}"
-    raise UsageError(f"{flag} {value}", why, fix=fix)

@@ -2,42 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import tyro
 
-from experiments.config import RunConfig, check_path
+from experiments.config import RunConfig
 from mnistjax.cli import MayChange
 from mnistjax.errors import UsageError
+from mnistjax.flag_checks import check_path, check_share
 from mnistjax.models.vgg16_table import CUTS
+from mnistjax.runs.finetune_recipes import RECIPES, Recipe
 from mnistjax.runs.stages_text import check_blocks, parse_stages
-
-PRESETS = ("small", "keras")
-
-
-class Recipe(NamedTuple):
-    """What a preset sets where no flag does."""
-
-    image_size: int
-    cut: str
-    weight_decay: float
-    label_smoothing: float
-    standardise: bool
-    cosine: bool
-    epochs: int
-
-
-RECIPES = {
-    # Validation on MNIST, seeds 0 to 2: 99.32 % without smoothing, 99.39 % with weight decay 0.1,
-    # 99.52 % with smoothed labels, 99.57 % with ten epochs of them.
-    "small": Recipe(32, "block3", 0.0, 0.1, standardise=True, cosine=True, epochs=10),
-    "keras": Recipe(224, "block5", 0.0, 0.0, standardise=False, cosine=False, epochs=5),
-}
-WHY = {
-    "small": "blocks 1-3 at 32x32, features standardised, labels smoothed, Adam at a falling"
-    " rate: the best in time and accuracy of what was measured on a CPU",
-    "keras": "five blocks at 224x224, Adam at one rate: the original recipe, for comparison",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +22,7 @@ class FinetuneConfig(RunConfig):
     experiment = "finetune"
     weights: MayChange[Annotated[str, tyro.conf.arg(metavar="auto|imagenet|random|PATH")]] = "auto"
     """auto: ImageNet's from Keras's cache or the network, else random; PATH: .h5, .safetensors."""
-    preset: Annotated[str, tyro.conf.arg(metavar="|".join(PRESETS))] = "small"
+    preset: Annotated[str, tyro.conf.arg(metavar="|".join(RECIPES))] = "small"
     """small: blocks 1-3 at 32x32, standardised; keras: five blocks at 224x224."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Side that images are enlarged to, at least 32; default: the preset's."""
@@ -69,10 +44,8 @@ class FinetuneConfig(RunConfig):
     @property
     def recipe(self) -> Recipe:
         """The preset's, with what the flags say instead."""
-        names = ("image_size", "cut", "weight_decay", "label_smoothing")
-        flags = {name: getattr(self, name) for name in names}
-        given = {name: value for name, value in flags.items() if value is not None}
-        return RECIPES[self.preset]._replace(**given)
+        names = "image_size", "cut", "weight_decay", "label_smoothing"
+        return RECIPES[self.preset]._replace(**self.given(*names))
 
     @property
     def trained_names(self) -> list[str]:
@@ -84,17 +57,14 @@ class FinetuneConfig(RunConfig):
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
         super().validate()
-        UsageError.unless_in("--preset", self.preset, PRESETS)
+        UsageError.unless_in("--preset", self.preset, [*RECIPES])
         UsageError.unless_in("--cut", self.cut or CUTS[0], CUTS)
         UsageError.unless_in("--head", self.head, ("flatten", "gap"))
         if "." not in self.weights and "/" not in self.weights:
             UsageError.unless_in("--weights", self.weights, ("auto", "imagenet", "random"))
         check_path("weights", Path(self.weights))
         for name in ("weight_decay", "label_smoothing"):
-            if not 0 <= getattr(self.recipe, name) < 1:
-                flag = f"--{name.replace('_', '-')}"
-                what = f"{flag} {getattr(self, name)}"
-                raise UsageError(what, "must lie in 0..1", fix=f"pass {flag} 0.1")
+            check_share(name, getattr(self.recipe, name))
         if self.recipe.image_size < 32:
             why = "VGG16 takes at least 32"
             raise UsageError(f"--image-size {self.image_size}", why, fix="pass --image-size 32")

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from experiments import common
-from experiments.finetune_flags import WHY, FinetuneConfig
+from experiments.finetune_flags import FinetuneConfig
 from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.frozen.features import Features, FrozenPart, frozen_features, saving
@@ -24,6 +24,7 @@ from mnistjax.models.summary_finetuned import summarise_finetuned
 from mnistjax.models.vgg16 import map_shape
 from mnistjax.report.activations import activations_figure
 from mnistjax.runs.best import by_accuracy, by_loss
+from mnistjax.runs.finetune_recipes import WHY
 from mnistjax.runs.finetune_stages import Adam, one_stage, several_stages
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
@@ -31,7 +32,6 @@ from mnistjax.runs.settings import Setting
 from mnistjax.runs.stages_text import blocks_of, parse_stages, trained_blocks
 from mnistjax.runs.train_run import Trained, train_run
 from mnistjax.training.batch_size import usual_epochs
-from mnistjax.training.losses import Smoothed, cross_entropy
 from mnistjax.weights.pixels import PIXELS
 from mnistjax.weights.source import SOURCES, Weights, load_weights
 
@@ -68,7 +68,6 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
         )
     if recipe.standardise:
         fill_in_statistics(params, model, train, got.through)
-    loss_fn = Smoothed(recipe.label_smoothing) if recipe.label_smoothing else cross_entropy
     layers = summarise_finetuned(
         model, frozen, image_size=recipe.image_size, trains=config.trained_names
     )
@@ -82,7 +81,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
         seed=config.seed,
         preprocess=lambda maps: maps,
         through=got.through,
-        loss_fn=common.loss_of(config, train.labels, len(data.class_names), loss_fn),
+        loss_fn=common.loss_of(config, train.labels, data, recipe.label_smoothing),
         score=by_accuracy if recipe.label_smoothing else by_loss,
         early_stopping=config.early_stopping,
     )
@@ -127,7 +126,7 @@ def features_of(
 def make_stages(config: FinetuneConfig, params: Params, count: int, batch_size: int) -> list[Stage]:
     """The stages that the flags ask for, of `count` examples an epoch."""
     steps, recipe = steps_per_epoch(count, batch_size), config.recipe
-    adam = Adam(config.learning_rate, recipe.weight_decay, recipe.cosine)
+    adam = Adam(config.filled_in["learning_rate"], recipe.weight_decay, recipe.cosine)
     if config.stages is not None:
         return several_stages(params, parse_stages(config.stages, recipe.cut), adam, steps=steps)
     epochs = max(recipe.epochs, usual_epochs(count, batch_size))
@@ -139,8 +138,7 @@ def epochs_setting(config: FinetuneConfig, plan: Plan) -> Setting:
     """How many there are; stages say so themselves."""
     if config.stages is not None:
         return Setting(None, may_change=True)
-    falls = "the rate falls to 0 over all epochs, so it starts to fall anew from where it stopped"
-    return Setting(plan.epochs, may_change=True, told=falls if config.recipe.cosine else "")
+    return common.epochs_setting(plan.epochs, falls=config.recipe.cosine)
 
 
 def about_run(

@@ -10,35 +10,66 @@ training on 2 cores of an AMD EPYC, jax 0.10.2.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 import tyro
 
-from experiments.config import RunConfig
+from experiments.config import FILLED_IN, RunConfig
 from mnistjax import cli
+from mnistjax.cli import Before
+from mnistjax.data.augment_text import parse_augmentation
 from mnistjax.errors import UsageError
-from mnistjax.ops.kinds import POOLS, Pool
+from mnistjax.flag_checks import check_share, refuse
+from mnistjax.ops.kinds import POOLS
+from mnistjax.runs.recipes import MODELS, RECIPES, WHY, Recipe
+
+KINDS = "none|light|strong|NAME[=X],..."
+PRESET = "model", "augment", "label_smoothing", *FILLED_IN
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchConfig(RunConfig):
-    """Train a small CNN from scratch and write a report."""
+    """Train a CNN from scratch and write a report."""
 
     experiment = "scratch"
+    preset: Annotated[str, Before("keras"), tyro.conf.arg(metavar="|".join(RECIPES))] = "standard"
+    """standard: 5 epochs; keras: the article's; quick: 1 epoch; record: the best, half an hour."""
+    model: Annotated[str | None, Before("small"), tyro.conf.arg(metavar="|".join(MODELS))] = None
+    """The network; default: the preset's."""
+    augment: Annotated[str | None, Before("none"), tyro.conf.arg(metavar=KINDS)] = None
+    """Training images changed: shift, rotation, scale, shear, elastic, cutout, crop, flip."""
+    label_smoothing: Annotated[float | None, Before(0.0), tyro.conf.arg(metavar="SHARE")] = None
+    """Share of every label spread over all classes; default: the preset's."""
     image_size: int = 28
     """Side of the square that images of a folder are resized to, at least 10."""
     pool: Annotated[str, tyro.conf.arg(metavar="|".join(POOLS))] = "max"
-    """What a 2x2 pooling takes of its window."""
+    """What a 2x2 pooling of the small CNN takes of its window."""
     lrn: bool = False
-    """Normalise the pooled maps over neighbouring channels (local response normalisation)."""
+    """Normalise its pooled maps over neighbouring channels (local response normalisation)."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The preset's, with what the flags say instead."""
+        return RECIPES[self.preset]._replace(**self.given(*PRESET))
+
+    @property
+    def filled_in(self) -> dict[str, Any]:
+        """Flags that the preset fills in, filled in."""
+        return {name: getattr(self.recipe, name) for name in PRESET}
 
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
         super().validate()
+        UsageError.unless_in("--preset", self.preset, [*RECIPES])
         UsageError.unless_in("--pool", self.pool, POOLS)
+        UsageError.unless_in("--model", self.recipe.model, MODELS)
+        parse_augmentation(self.recipe.augment)
+        check_share("label_smoothing", self.recipe.label_smoothing)
+        if self.recipe.model != "small" and (self.pool != "max" or self.lrn):
+            name = "lrn" if self.lrn else "pool"
+            refuse(name, getattr(self, name), "is for --model small", None)
         if self.image_size < 10:
-            why = "the two poolings need at least 10"
-            raise UsageError(f"--image-size {self.image_size}", why, fix="pass --image-size 28")
+            refuse("image_size", self.image_size, "the two poolings need at least 10", "28")
 
 
 def main(config: ScratchConfig) -> int:
@@ -49,62 +80,61 @@ def main(config: ScratchConfig) -> int:
 
 def scratch(config: ScratchConfig, directory: Path) -> int:
     """The whole run; the exit code is 0."""
-    import numpy as np  # now only: jax takes seconds, and a wrong flag has been answered
-    from flax import nnx
-
-    from experiments import common
-    from mnistjax.models.cnn import CNN
-    from mnistjax.models.described import describe
-    from mnistjax.models.functional import functional
+    from experiments import common  # now only: jax takes seconds, and a wrong flag is answered
+    from mnistjax.models.named import new_network
     from mnistjax.models.summary import summarise
-    from mnistjax.runs.plan import Plan, Stage
+    from mnistjax.report.augmented import augmented_figure
     from mnistjax.runs.result import About
-    from mnistjax.runs.settings import Setting
+    from mnistjax.runs.scratch_plan import plan_of
+    from mnistjax.runs.train import first_filters
     from mnistjax.runs.train_run import train_run
     from mnistjax.training.batch_size import usual_epochs
 
     data = common.load_data(config, image_size=config.image_size)
     if data.name != "folder" and config.image_size != 28:
         common.refuse_for(data, "image_size")
-    train, validation = common.split_off_validation(config, common.chosen_train(config, data), data)
-    config, batch_size = common.fitted(config, len(train.labels))
-    classes = len(data.class_names)
-    model = CNN(
+    splits = common.split_off_validation(config, common.chosen_train(config, data), data)
+    config, batch_size = common.fitted(config, len(splits[0].labels))
+    recipe = config.recipe
+    model, described = new_network(
+        recipe.model,
         image_shape=data.image_shape,
-        num_classes=classes,
-        pool=cast(Pool, config.pool),
-        lrn=config.lrn,
+        num_classes=len(data.class_names),
         dtype=config.dtype,
-        rngs=nnx.Rngs(config.seed),
-    )
-    epochs = config.epochs or usual_epochs(len(train.labels), batch_size)
-    layers, described = summarise(model, data.image_shape), describe(model)
-    common.banner(config, directory, (train, validation, data), epochs)
-    common.show_model(config, layers)
-    apply_fn, params = functional(model)
-    del model  # its arrays are copied: of 24 million parameters 91 MiB
-    plan = Plan(
-        apply_fn=apply_fn,
-        params=params,
-        stages=[Stage.by_adam(epochs, config.learning_rate)],
-        train=train,
-        validation=validation,
-        batch_size=batch_size,
         seed=config.seed,
-        loss_fn=common.loss_of(config, train.labels, classes),
+        **({"pool": config.pool, "lrn": config.lrn} if recipe.model == "small" else {}),
+    )
+    epochs = config.epochs or usual_epochs(len(splits[0].labels), batch_size, recipe.epochs)
+    layers = summarise(model, data.image_shape)
+    common.banner(config, directory, (*splits, data), epochs)
+    common.say(config, f"recipe {config.preset}: {WHY[config.preset]}")
+    common.show_model(config, layers)
+    plan = plan_of(
+        recipe,
+        model,
+        splits,
+        epochs=epochs,
+        seed=config.seed,
+        photos=data.photos is not None,
+        loss_fn=common.loss_of(config, splits[0].labels, data, recipe.label_smoothing),
         early_stopping=config.early_stopping,
     )
-    settings = common.settings(config, data, Setting(epochs, may_change=True))
+    del model  # its arrays are copied: of 24 million parameters 91 MiB
+    settings = common.settings(config, data, common.epochs_setting(epochs, falls=recipe.one_cycle))
     options = common.run_options(config, directory)
     trained = train_run(plan, directory, settings=settings, options=options)
+    figures = {}
+    if plan.augment:
+        figures["What augmentation makes of it"] = augmented_figure(data.train.images, plan.augment)
     about = About(
         data=data,
         layers=layers,
-        train_examples=len(train.labels),
+        train_examples=len(plan.train.labels),
         validation_examples=plan.held_out,
         network=described,
-        facts=common.shared_facts(config),
-        filters=np.asarray(trained.params["conv1"]["kernel"]),
+        facts=common.shared_facts(config) | {"preset": config.preset} | recipe._asdict(),
+        filters=first_filters(trained.params),
+        figures=figures,
     )
     return common.finish(config, directory, trained, about)
 

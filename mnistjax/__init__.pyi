@@ -1,4 +1,5 @@
 from . import ops as ops
+from .data.augment import Augmentation as Augmentation
 from .data.batches import Batch as Batch
 from .data.dataset import Dataset as Dataset
 from .data.dataset import Split as Split
@@ -18,6 +19,7 @@ from .inference.classifier import load as load
 from .inference.export import Exported as Exported
 from .inference.export import export as export
 from .models.cnn import CNN as CNN
+from .models.deep import DeepCNN as DeepCNN
 from .models.functional import functional as functional
 from .models.functional import functional_with_state as functional_with_state
 from .models.functional import with_state as with_state
@@ -33,6 +35,7 @@ from .runs.run import Run as Run
 from .runs.settings import Setting as Setting
 from .runs.train import train as train
 from .runs.train_run import train_run as train_run
+from .training.augmented import augmented as augmented
 from .training.ema import evaluated_params as evaluated_params
 from .training.ema import with_ema as with_ema
 from .training.evaluate import evaluate as evaluate

@@ -16,6 +16,7 @@ from stateful_models import nnx_model, split
 
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
+from mnistjax.data.augment import Augmentation
 from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
 from mnistjax.errors import UsageError
@@ -24,6 +25,7 @@ from mnistjax.models.functional import with_state
 from mnistjax.ops.portions import over_portions
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import read_rows
+from mnistjax.training.augmented import augmented
 from mnistjax.training.compile import compile_for
 from mnistjax.training.evaluate import make_eval_step
 from mnistjax.training.freeze import freeze_mask
@@ -110,6 +112,20 @@ def test_updates_and_metrics_are_those_of_one_device(make, options):
     assert_same(got, wanted)
     moved = ~np.isclose(got.params["hidden"]["kernel"], some_params()["hidden"]["kernel"])
     assert moved.any() == ("frozen" not in options)
+
+
+def test_images_are_changed_as_on_one_device():
+    augment = Augmentation(shift=0.3, rotation=20.0)
+
+    def changed(make):
+        return lambda **options: augmented(make(**options), augment=augment, seed=3)
+
+    (wanted, wanted_metrics), (got, metrics) = (
+        two_steps(make, tx=TX) for make in (changed(one_device), changed(over_eight))
+    )
+    assert_same(metrics, wanted_metrics)
+    assert_same(got, wanted)
+    assert metrics[0].loss != two_steps(over_eight, tx=TX)[1][0].loss
 
 
 @pytest.mark.parametrize("make", [over_eight, by_pmap])

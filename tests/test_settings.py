@@ -25,7 +25,10 @@ FIXED |= {"fit", "color", "grey", "class_weights"}
     ("flags", "more"),
     [
         (RunConfig(), set()),
-        (ScratchConfig(), {"image_size", "pool", "lrn"}),
+        (
+            ScratchConfig(),
+            {"preset", "model", "augment", "label_smoothing", "image_size", "pool", "lrn"},
+        ),
         (
             FinetuneConfig(),
             {"preset", "image_size", "cut", "weight_decay", "label_smoothing", "head", "unfreeze"}

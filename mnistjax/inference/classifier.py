@@ -13,6 +13,7 @@ from mnistjax.errors import StorageError
 from mnistjax.inference.calibration import check_temperature
 from mnistjax.inference.forward import Forward, make_forward, make_forward_of
 from mnistjax.inference.images import Image, ImageForm, as_batch
+from mnistjax.models.named import described_network
 from mnistjax.report.scores import probabilities
 from mnistjax.runs.archive import ARCHIVE, Archive, read_archive
 from mnistjax.runs.run import Run
@@ -104,7 +105,8 @@ class Classifier:
     def logits(self, seen: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n classes"]:
         """The network's own numbers for images as `see` makes them.
 
-        Bit for bit those of the run's own evaluation, on the same machine and versions.
+        Of `CNN` and VGG16 bit for bit those of the run's own evaluation, on the same machine and
+        versions; of others to rounding (1e-6).
         """
         return self.forward(seen)
 
@@ -128,6 +130,7 @@ def load(run: Run | Path | str, *, model: Model | None = None) -> Classifier:
     mnistjax.errors.StorageError: nowhere: no such run or file. Fix: pass the directory of a run, or its model.safetensors
     """  # noqa: E501
     archive = read_archive(archive_path(run))
+    model = model or described_network(archive.about["network"])
     if model is None:
         return Classifier(make_forward(archive), archive)
     apply_fn, params, model_state = as_functions(model)

@@ -15,6 +15,7 @@ from mnistjax.data.batches import to_unit
 from mnistjax.errors import UsageError
 from mnistjax.models.described import network
 from mnistjax.models.functional import call
+from mnistjax.models.named import described_network
 from mnistjax.runs.archive import Archive
 from mnistjax.runs.train import Model, as_functions
 from mnistjax.training.metrics import widen
@@ -58,6 +59,7 @@ def to_stablehlo(archive: Archive, about: dict[str, Any], model: Model | None = 
 def whole_network(archive: Archive, model: Model | None) -> tuple[Any, Logits]:
     """Its arrays, and `logits(arrays, images)` of uint8 images; for the rest see `to_stablehlo`."""
     described: dict[str, Any] = archive.about["network"]
+    model = model or described_network(described)
     if model is not None:
         apply_fn, params, state = as_functions(model)
         arrays = archive.filled_in(params), archive.filled_in(state, "model_state")

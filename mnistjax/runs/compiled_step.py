@@ -13,6 +13,7 @@ from mnistjax.data.batches import Batch
 from mnistjax.data.prefetch import stays_on_device
 from mnistjax.runs.pace import Pace
 from mnistjax.runs.plan import Plan, Stage, itself
+from mnistjax.training.augmented import augmented
 from mnistjax.training.calls import InLoops, make_loop, wants_loops
 from mnistjax.training.compile import compile_for
 from mnistjax.training.loop import Event, StepEnd
@@ -35,6 +36,8 @@ def compile_step(
         seed=plan.seed,
         mesh=mesh,
     )
+    if plan.augment is not None:
+        train_step = augmented(train_step, augment=plan.augment, seed=plan.seed)
     looped = wants_loops() and plan.through is itself and stays_on_device(plan.train)
     sizes = set() if looped else {plan.batch_size}
     ragged = len(plan.train.labels) % plan.batch_size

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from mnistjax.data.augment import Augment
 from mnistjax.data.batches import Batch, steps_per_epoch, to_unit
 from mnistjax.data.dataset import Split
 from mnistjax.errors import UsageError
@@ -42,6 +43,22 @@ class Stage(NamedTuple):
         """
         return cls(until, optax.adam(rate), rates={RATES: rate})
 
+    @classmethod
+    def by_one_cycle(cls, until: int, rate: float, *, steps: int) -> "Stage":
+        """All parameters by Adam at a rate that rises from a tenth of `rate` for 0.3 of all steps,
+        and falls to a hundredth, both along a cosine (Smith 2018, arXiv:1803.09820).
+
+        `steps` are those of an epoch.
+
+        >>> told = Stage.by_one_cycle(2, 0.01, steps=5).rates_until(10)["learning_rate"]
+        >>> print(told[:6].round(4))
+        [0.001  0.0032 0.0078 0.01   0.0095 0.0081]
+        """
+        schedule = optax.cosine_onecycle_schedule(
+            until * steps, rate, pct_start=0.3, div_factor=10, final_div_factor=10
+        )
+        return cls(until, optax.adam(schedule), rates={RATES: schedule})
+
     def rates_until(self, steps: int) -> dict[str, np.ndarray]:
         """Each of `rates` at steps 0 to `steps`.
 
@@ -71,6 +88,7 @@ class Plan:
     row (`runs.best`) chooses the epoch, and where nothing is held out it is the last; after
     `early_stopping` epochs without a better one the run ends. `loss_fn` and `metrics` as in
     `make_train_step`; each metric is in every row, `val_<name>` for one, and so can choose.
+    `augment` changes the raw images of each step (`augmented`), never those of an evaluation.
     """
 
     apply_fn: ApplyFn
@@ -87,8 +105,12 @@ class Plan:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     score: Score = by_loss
     early_stopping: int | None = None
+    augment: Augment | None = None
 
     def __post_init__(self) -> None:
+        if self.augment is not None and self.through is not itself:
+            why = "changes images, and the step takes what a frozen part made of them"
+            raise UsageError("`augment`", why, fix="drop `augment=None`, or freeze nothing")
         if self.validation is None and self.early_stopping is not None:
             why = "nothing is held out that could tell whether an epoch was better"
             fix = "hold out a part, or drop `early_stopping=None`"

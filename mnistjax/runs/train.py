@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from mnistjax.data.augment import Augment
 from mnistjax.data.dataset import Dataset
 from mnistjax.data.prefetch import placement
 from mnistjax.data.split import part_validation
@@ -55,6 +56,7 @@ def train(  # noqa: PLR0913
     batch_size: int | None = None,
     seed: int = 0,
     validation: float = 0.1,
+    augment: Augment | None = None,
     options: RunOptions | None = None,
 ) -> Run:
     """Train `model` on `data` into `directory`: checkpoints, metrics, summary and a report.
@@ -62,14 +64,14 @@ def train(  # noqa: PLR0913
     `model` is an NNX module, or `(apply_fn, params)` of another library, with its state
     `(apply_fn, params, model_state)` (`with_state`); it sees float32 images in 0..1. `tx` is Adam
     at 1e-3 if not given; `loss_fn` and `metrics` as in `make_train_step`, shown wherever the loss
-    is. `trainable`: patterns over parameter paths (`freeze_mask`); the rest keeps its values. A
-    share of `validation` of the examples is held out, unless the data has such a split, to choose
-    the epoch that is scored on the test set, once, by its loss; of 0, the last is. `batch_size` is
-    128 if not given, less for small sets (`usual_batch_size`).
+    is. `trainable`: patterns over parameter paths (`freeze_mask`); the rest keeps its values.
+    `augment`, an `Augmentation` for one, changes training images. Of the examples a share of
+    `validation` is held out, unless the data has such a split, to choose the epoch that is scored
+    on the test set, once, by its loss; of 0, the last is. A usual `batch_size` is 128, less of few.
 
-    After a kill, Ctrl-C (which raises `Stopped`) or for more `epochs`, call it again with
-    `RunOptions(resume=True)` and the same arguments (functions are not compared) for the bits of a
-    run never stopped. Raises `StorageError` for a used directory, `UsageError`, as `train_run`.
+    After a kill, Ctrl-C (`Stopped`) or for more `epochs`, call it again with the same arguments
+    (functions are not compared) and `RunOptions(resume=True)`, for the bits of a run never stopped.
+    Raises `StorageError` for a used directory, and as `train_run`.
 
     >>> import tempfile, mnistjax as mj
     >>> def linear(params, images):
@@ -81,26 +83,25 @@ def train(  # noqa: PLR0913
     """
     options, directory = options or RunOptions(), Path(directory)
     apply_fn, params, model_state = as_functions(model)
-    frozen = freeze_mask(params, trainable=trainable)
     kept, held_out = part_validation(data, data.train, fraction=validation, seed=seed)
-    batch_size = _batch_size(batch_size, len(kept.labels))
     plan = Plan(
         apply_fn=apply_fn,
         params=params,
         model_state=model_state,
-        stages=[_stage(epochs, tx, frozen)],
+        stages=[_stage(epochs, tx, freeze_mask(params, trainable=trainable))],
         train=kept,
         validation=held_out,
-        batch_size=batch_size,
+        batch_size=_batch_size(batch_size, len(kept.labels)),
         seed=seed,
         loss_fn=loss_fn,
         metrics=metrics or {},
+        augment=augment,
     )
-    settings = {"validation": Setting(validation), "trainable": Setting(list(trainable))}
+    settings = _settings(plan, data, validation, trainable)
     _say(options, placement(kept))
-    trained = train_run(plan, directory, settings=settings | _settings(plan, data), options=options)
-    result = write_result(directory, trained, _about(model, data, plan, trained, directory.name))
-    _say(options, say_result(result))
+    trained = train_run(plan, directory, settings=settings, options=options)
+    about = _about(model, data, plan, trained, directory.name)
+    _say(options, say_result(write_result(directory, trained, about)))
     return Run(directory)
 
 
@@ -123,9 +124,13 @@ def _batch_size(given: int | None, examples: int) -> int:
     return batch_size
 
 
-def _settings(plan: Plan, data: Dataset) -> dict[str, Setting]:
+def _settings(
+    plan: Plan, data: Dataset, validation: float, trainable: Sequence[str]
+) -> dict[str, Setting]:
     model = params_sha256((plan.params, plan.model_state))
     return {
+        "validation": Setting(validation),
+        "trainable": Setting(list(trainable)),
         "epochs": Setting(plan.epochs, may_change=True),
         "batch_size": Setting(plan.batch_size),
         "seed": Setting(plan.seed),
@@ -143,7 +148,7 @@ def _about(model: Model, data: Dataset, plan: Plan, trained: Trained, name: str)
         validation_examples=plan.held_out,
         network=_described(model),
         facts={"experiment": name, "batch_size": plan.batch_size, "seed": plan.seed},
-        filters=_first_filters(trained.params),
+        filters=first_filters(trained.params),
     )
 
 
@@ -174,7 +179,11 @@ def _layers(model: Model, data: Dataset, params: Params, frozen: Any) -> list[La
     ]
 
 
-def _first_filters(params: Params) -> np.ndarray | None:
-    """The kernel of the first convolution over an image, by the order of names."""
+def first_filters(params: Params) -> np.ndarray | None:
+    """The kernel of the first convolution over an image, by the order of names; None without one.
+
+    >>> first_filters({"conv1": {"kernel": np.zeros((3, 3, 1, 8))}}).shape
+    (3, 3, 1, 8)
+    """
     kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 4 and leaf.shape[2] <= 3]
     return np.asarray(kernels[0]) if kernels else None

@@ -19,14 +19,14 @@ def usual_batch_size(examples: int, devices: int = 1) -> int:
     return -(-size // devices) * devices
 
 
-def usual_epochs(examples: int, batch_size: int) -> int:
-    """5 epochs, or on a small set as many as make 500 steps, at most 50.
+def usual_epochs(examples: int, batch_size: int, least: int = MIN_EPOCHS) -> int:
+    """`least` epochs, or on a small set as many as make 500 steps, at most 50.
 
     >>> usual_epochs(54_000, 128), usual_epochs(1_293, 128)
     (5, 46)
     """
     enough = -(-MIN_STEPS // -(-examples // batch_size))
-    return min(max(MIN_EPOCHS, enough), MAX_EPOCHS)
+    return max(least, min(enough, MAX_EPOCHS))
 
 
 def check_divides(batch_size: int, devices: int, *, what: str = "`batch_size`") -> None:
