@@ -132,10 +132,10 @@ def banner(
     )
 
 
-def show_model(config: RunConfig, layers: list[LayerRow]) -> None:
-    """The model as a table."""
+def show_model(config: RunConfig, layers: list[LayerRow], recipe: str) -> None:
+    """What is trained how: a line and a table."""
     if not config.quiet:
-        console.print(model_table(layers))
+        console.print(recipe, model_table(layers), sep="\n", highlight=False)
 
 
 def run_options(config: RunConfig, directory: Path) -> RunOptions:

@@ -66,6 +66,8 @@ class RunConfig(Config):
     """Examples per step; default: the preset's, fewer on small sets."""
     learning_rate: float | None = None
     """Adam's step size; default: the preset's."""
+    find_mislabelled: MayChange[bool] = False
+    """Rank training images by how wrong their labels look: suspects.csv, and in the report."""
     early_stopping: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
     """Stop after N epochs without a lower validation loss; default: never."""
     seed: int = 0

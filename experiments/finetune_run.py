@@ -86,21 +86,16 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
         early_stopping=config.early_stopping,
     )
     common.banner(config, directory, (train, validation, data), plan.epochs)
-    common.show_model(config, layers)
-    line = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
-    say_recipe(config, weights, line)
+    common.show_model(config, layers, f"recipe {config.preset}: {WHY[config.preset]}")
+    saved = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
+    common.say(config, f"weights: {weights.origin} · {saved}")
     settings = common.settings(config, data, epochs_setting(config, plan))
     settings["weights_sha256"] = Setting(weights.sha256, given_by=("weights",))
     options = common.run_options(config, directory)
     result = train_run(plan, directory, settings=settings, options=options)
     about = about_run(config, data, weights, got, result, layers, plan, model)
-    return common.finish(config, directory, result, about)
-
-
-def say_recipe(config: FinetuneConfig, weights: Weights, line: str) -> None:
-    """What is about to be trained how, from what."""
-    common.say(config, f"recipe {config.preset}: {WHY[config.preset]}")
-    common.say(config, f"weights: {weights.origin} · {line}")
+    examined = (examples, got.splits[0]) if config.find_mislabelled else None
+    return common.finish(config, directory, result, replace(about, examined=examined))
 
 
 def features_of(

@@ -93,7 +93,8 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     data = common.load_data(config, image_size=config.image_size)
     if data.name != "folder" and config.image_size != 28:
         common.refuse_for(data, "image_size")
-    splits = common.split_off_validation(config, common.chosen_train(config, data), data)
+    examples = common.chosen_train(config, data)
+    splits = common.split_off_validation(config, examples, data)
     config, batch_size = common.fitted(config, len(splits[0].labels))
     recipe = config.recipe
     model, described = new_network(
@@ -107,8 +108,7 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     epochs = config.epochs or usual_epochs(len(splits[0].labels), batch_size, recipe.epochs)
     layers = summarise(model, data.image_shape)
     common.banner(config, directory, (*splits, data), epochs)
-    common.say(config, f"recipe {config.preset}: {WHY[config.preset]}")
-    common.show_model(config, layers)
+    common.show_model(config, layers, f"recipe {config.preset}: {WHY[config.preset]}")
     plan = plan_of(
         recipe,
         model,
@@ -135,6 +135,7 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
         facts=common.shared_facts(config) | {"preset": config.preset} | recipe._asdict(),
         filters=first_filters(trained.params),
         figures=figures,
+        examined=(examples, examples) if config.find_mislabelled else None,
     )
     return common.finish(config, directory, trained, about)
 

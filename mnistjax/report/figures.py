@@ -109,12 +109,12 @@ def seen_figure(images: np.ndarray) -> Figure:
 def most_wrong_figure(
     images: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: tuple[str, ...]
 ) -> Figure:
-    """Up to 25 images, each with its truth, the answer, and the answer's probability."""
+    """Images in rows of five, each with its truth, the answer, and the answer's probability."""
     shares, drawn = probabilities(logits), drawable(class_names)
     side, above = max(96, *images.shape[1:3]), 24
     picture = mosaic(images / 255, 5, side=side, gap=(above, side // 8))
     with matplotlib.rc_context(STYLE | {"font.family": drawn.families}):
-        figure = Figure(figsize=(8, 8.8), layout="constrained")
+        figure = Figure(figsize=(8, 1.76 * max(5, -(-len(labels) // 5))), layout="constrained")
         axes = _show(figure, picture)
         for index, (label, share) in enumerate(zip(labels, shares, strict=True)):
             answer = int(share.argmax())

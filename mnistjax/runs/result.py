@@ -18,6 +18,8 @@ from mnistjax.runs.train_run import Trained
 from mnistjax.training.evaluate import evaluate
 from mnistjax.training.metrics import Metrics
 
+SUSPECTS = "suspects.csv"
+
 
 @dataclass(frozen=True, kw_only=True)
 class About:
@@ -39,6 +41,8 @@ class About:
     """The first layer's kernel [height, width, in, out], to be shown."""
     figures: dict[str, Any] = field(default_factory=dict)
     """More figures for the report, by their titles."""
+    examined: tuple[Split, Split] | None = None
+    """Training images to find suspicious labels among, and what the eval step takes of them."""
     notice: str = ""
     """What no reader may miss, beside the data's own."""
 
@@ -72,6 +76,7 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
     }
     if data.test_files:
         write_predictions(directory / "predictions.csv", data, logits)
+    found = _suspects(directory, trained, about) if about.examined else {}
     params = about.whole or trained.params
     write_archive(directory / ARCHIVE, params, trained.model_state, archived(about, summary))
     write_json(directory / "summary.json", summary)
@@ -86,9 +91,24 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
         logits=logits,
         class_names=about.data.class_names,
         filters=about.filters,
-        more=about.figures | ({"What the network sees": seen_figure(seen)} if len(seen) else {}),
+        more=about.figures
+        | found
+        | ({"What the network sees": seen_figure(seen)} if len(seen) else {}),
     )
     return Result(metrics, summary, report)
+
+
+def _suspects(directory: Path, trained: Trained, about: About) -> dict[str, Any]:
+    """Write `suspects.csv`; its head as a figure."""
+    from mnistjax.report.suspects import find_suspects, suspects_figure, write_suspects
+
+    assert about.examined is not None
+    split, scored = about.examined
+    _, logits = evaluate(trained.eval_step, trained.params, scored, model_state=trained.model_state)
+    suspects = find_suspects(logits, split.labels)
+    write_suspects(directory / SUSPECTS, suspects, split, about.data)
+    figure = suspects_figure(suspects, split, about.data)
+    return {"Training images whose labels look wrong": figure}
 
 
 def archived(about: About, summary: dict[str, Any]) -> dict[str, Any]:
