@@ -28,8 +28,6 @@ from mnistjax.training.losses import ClassWeighted, LossFn, Smoothed, balanced, 
 
 C = TypeVar("C", bound=RunConfig)
 
-PHOTO_FLAGS = "color", "grey", "fit", "skip_unreadable", "verify"
-
 
 def load_data(config: RunConfig, *, image_size: int) -> Dataset:
     """Choose the devices and load the data the flags ask for; what is left out is said loudly."""
@@ -55,7 +53,7 @@ def load_data(config: RunConfig, *, image_size: int) -> Dataset:
         limit_bytes=round(config.cache_limit * 2**30),
         quiet=config.quiet,
     )
-    for name in PHOTO_FLAGS if data.name != "folder" else ():
+    for name in config.photo_flags if data.name != "folder" else ():
         if getattr(config, name) != getattr(type(config)(), name):
             refuse_for(data, name)
     say_loudly(config, data.notice)

@@ -28,6 +28,7 @@ DTYPES, NAMES = ("float32", "bfloat16"), (*DATASETS, "tfds:NAME")
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
     experiment = ""
+    photo_flags = ("color", "grey", "fit", "skip_unreadable", "verify")
     flag_of = {
         "name": "--dataset",
         "source": "--weights",
