@@ -17,6 +17,7 @@ from mnistjax.files import versions
 from mnistjax.models.functional import functional_with_state
 from mnistjax.models.named import NETWORKS, new_network
 from mnistjax.runs.archive import ARCHIVE, write_archive
+from mnistjax.runs.log import read_rows
 from mnistjax.runs.recipes import MODELS, RECIPES, WHY
 from mnistjax.runs.train import as_functions
 
@@ -46,6 +47,9 @@ def test_a_deep_network_with_augmentation_is_trained_and_loaded():
         "augment": "strong",
         "label_smoothing": RECIPES["standard"].label_smoothing,
     }
+    rates = [row["learning_rate"] for row in read_rows(run.directory / "metrics.jsonl")]
+    peak = RECIPES["standard"].learning_rate
+    assert rates[0] == pytest.approx(peak) and rates[2] < peak / 2  # three steps: no time to rise
     assert "What augmentation makes of it" in (run.directory / "report.html").read_text()
 
 
@@ -123,3 +127,16 @@ def test_a_run_older_than_presets_goes_on_as_it_was(tmp_path, capsys):
 
 
 NEW = {"preset", "model", "augment", "label_smoothing"}
+
+
+def test_a_rate_is_looked_for_instead_of_trained_with(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        "mnistjax.runs.rate_test.say_rate", lambda *of: asked.append(of) or "suggested rate 0.1"
+    )
+    flags = "--dataset", "digits", "--train-size", "60", "--find-learning-rate", "--quiet"
+    assert cli.run(ScratchConfig, main, [*flags, "--output", str(tmp_path / "run")]) == 0
+    ((plan, directory),) = asked
+    assert directory == tmp_path / "run" and plan.batch_size <= 54
+    assert capsys.readouterr().out == "suggested rate 0.1\n"
+    assert not (tmp_path / "run" / "checkpoints").exists()
