@@ -66,16 +66,15 @@ def find_learning_rate(
     0.1
     """
     tx = optimiser(rates_to_try(steps))
-    images, labels = put_on_device(train)
-    epochs = -(-steps // steps_per_epoch(len(labels), batch_size))
+    epochs = -(-steps // steps_per_epoch(len(train.labels), batch_size))
     orders = [
-        epoch_order(seed, epoch, count=len(labels), batch_size=batch_size)
+        epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
         for epoch in range(epochs)
     ]
     step = make_step(tx)
 
     @jax.jit
-    def trained(state: TrainState, order: Array) -> Array:
+    def trained(state: TrainState, order: Array, images: Array, labels: Array) -> Array:
         def one(state: TrainState, row: Array) -> tuple[TrainState, Array]:
             state, metrics = step(state, take_batch(images, labels, row))
             return state, jnp.asarray(metrics.loss_sum) / jnp.asarray(metrics.count, jnp.float32)
@@ -83,7 +82,7 @@ def find_learning_rate(
         return jax.lax.scan(one, state, order)[1]
 
     state = init_state(params, tx, model_state)
-    losses = np.asarray(trained(state, jnp.concatenate(orders)[:steps]))
+    losses = np.asarray(trained(state, jnp.concatenate(orders)[:steps], *put_on_device(train)))
     return suggest(np.asarray(rates_to_try(steps)(np.arange(steps))), losses)
 
 
