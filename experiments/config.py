@@ -65,7 +65,7 @@ class RunConfig(Config):
     """Passes over the data; default: 5, on small sets up to 50, to make 500 steps."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Examples per step; default: the preset's, fewer on small sets."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Adam's step size; default: the preset's."""
     find_mislabelled: MayChange[bool] = False
     """Rank training images by how wrong their labels look: suspects.csv, and in the report."""
