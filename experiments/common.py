@@ -91,10 +91,7 @@ def split_off_validation(
 
 
 def fitted(config: C, examples: int) -> tuple[C, int]:
-    """With what the preset sets, and a batch size that fits so many examples.
-
-    Raises `UsageError` for a given one that does not.
-    """
+    """With what the preset sets, and a batch size that fits; `UsageError` for one too large."""
     given, config = config.batch_size, replace(config, **config.filled_in)
     usual = cast(int, config.batch_size)
     if given is not None:
@@ -160,10 +157,11 @@ def settings(config: RunConfig, data: Dataset, epochs: Setting) -> dict[str, Set
     }
 
 
-def epochs_setting(epochs: int, *, falls: bool) -> Setting:
-    """How many; of a rate that falls over all of them, what more of them do to it."""
-    told = "the rate falls over all epochs, so it starts to fall anew from where it stopped"
-    return Setting(epochs, may_change=True, told=told if falls else "")
+def epochs_setting(epochs: int, *, falls: str) -> Setting:
+    """How many; of a rate that falls over all of them, and to what, what more of them do to it."""
+    anew = "so it starts to fall anew from where it stopped"
+    told = f"the rate falls {falls} over all epochs, {anew}" if falls else ""
+    return Setting(epochs, may_change=True, told=told)
 
 
 def shared_facts(config: RunConfig) -> dict[str, Any]:

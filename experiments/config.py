@@ -62,7 +62,7 @@ class RunConfig(Config):
     validation: float = 0.1
     """Share of the training examples held out to choose the epoch; 0: none, the last is taken."""
     epochs: MayChange[Annotated[int | None, tyro.conf.arg(metavar="N")]] = None
-    """Passes over the data; default: 5, on small sets up to 50, to make 500 steps."""
+    """Passes over the data; default: the preset's, on small sets up to 50, for 500 steps."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Examples per step; default: the preset's, fewer on small sets."""
     learning_rate: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None

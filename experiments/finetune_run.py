@@ -133,7 +133,7 @@ def epochs_setting(config: FinetuneConfig, plan: Plan) -> Setting:
     """How many there are; stages say so themselves."""
     if config.stages is not None:
         return Setting(None, may_change=True)
-    return common.epochs_setting(plan.epochs, falls=config.recipe.cosine)
+    return common.epochs_setting(plan.epochs, falls="to 0" if config.recipe.cosine else "")
 
 
 def about_run(

@@ -14,13 +14,13 @@ import tyro
 from experiments.config import FILLED_IN, RunConfig
 from mnistjax import cli
 from mnistjax.cli import Before, MayChange
-from mnistjax.data.augment_text import parse_augmentation
+from mnistjax.data.augment_text import KINDS, parse_augmentation
 from mnistjax.errors import UsageError
 from mnistjax.flag_checks import check_share, refuse
 from mnistjax.ops.kinds import POOLS
 from mnistjax.runs.recipes import MODELS, RECIPES, WHY, Recipe
 
-KINDS = "none|light|strong|NAME[=X],..."
+AUGMENT = "|".join((*KINDS, "NAME[=X],..."))
 PRESET = "model", "augment", "label_smoothing", *FILLED_IN
 
 
@@ -34,7 +34,7 @@ class ScratchConfig(RunConfig):
     """standard: 5 epochs; keras: the article's; quick: 1 epoch; record: the best, half an hour."""
     model: Annotated[str | None, Before("small"), tyro.conf.arg(metavar="|".join(MODELS))] = None
     """The network; default: the preset's."""
-    augment: Annotated[str | None, Before("none"), tyro.conf.arg(metavar=KINDS)] = None
+    augment: Annotated[str | None, Before("none"), tyro.conf.arg(metavar=AUGMENT)] = None
     """Training images changed: shift, rotation, scale, shear, elastic, cutout, crop, flip."""
     label_smoothing: Annotated[float | None, Before(0.0), tyro.conf.arg(metavar="SHARE")] = None
     """Share of every label spread over all classes; default: the preset's."""
@@ -122,7 +122,8 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
         common.console.print(say_rate(plan, directory), highlight=False)
         return 0
     del model  # its arrays are copied: of 24 million parameters 91 MiB
-    settings = common.settings(config, data, common.epochs_setting(epochs, falls=recipe.one_cycle))
+    falls = "to a hundredth" if recipe.one_cycle else ""
+    settings = common.settings(config, data, common.epochs_setting(epochs, falls=falls))
     options = common.run_options(config, directory)
     trained = train_run(plan, directory, settings=settings, options=options)
     about = About(

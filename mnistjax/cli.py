@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -31,6 +31,23 @@ class Before:
     """On a flag: what runs did that are older than it, where that is not its default."""
 
     value: object
+
+
+def before(flags: type) -> dict[str, Any]:
+    """What `Before` says of the fields of `flags`, by their names.
+
+    >>> class Flags:
+    ...     fit: Annotated[str, Before("stretch")] = "crop"
+    ...     seed: int = 0
+    >>> before(Flags)
+    {'fit': 'stretch'}
+    """
+    return {
+        name: note.value
+        for name, hint in get_type_hints(flags, include_extras=True).items()
+        for note in getattr(hint, "__metadata__", ())
+        if isinstance(note, Before)
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,7 +122,7 @@ def test_a_longer_schedule_is_told(tmp_path, capsys):
 
 def test_fine_tuning_with_a_falling_rate_tells_what_more_epochs_do():
     shown: Any = SimpleNamespace(epochs=20)
-    assert "falls over all epochs" in epochs_setting(FinetuneConfig(), shown).told
+    assert "falls to 0 over all epochs" in epochs_setting(FinetuneConfig(), shown).told
     assert epochs_setting(FinetuneConfig(preset="keras"), shown) == Setting(20, may_change=True)
     stages = FinetuneConfig(stages="head:2,block3:1")
     assert epochs_setting(stages, shown) == Setting(None, may_change=True)

@@ -2,10 +2,10 @@
 
     python -m benchmarks time_to_accuracy --data-dir DIR
 
-The recipe of `experiments.scratch`: 54,000 images, batch 128, Adam 1e-3, 5 epochs. Every `--every`
-steps the 6,000 validation images are scored, off the clock; the test set is not looked at. Each
-seed has a split, first parameters and order of its own, and a process of its own. The figure is
-the median over seeds, and there is none where half of them never got there.
+The recipe of `experiments.scratch --preset keras`: 54,000 images, batch 128, Adam 1e-3, 5 epochs.
+Every `--every` steps the 6,000 validation images are scored, off the clock; the test set is not
+looked at. Each seed has a split, first parameters and order of its own, and a process of its own.
+The figure is the median over seeds, and there is none where half of them never got there.
 """
 
 import math

@@ -4,8 +4,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from mnistjax.errors import DataError
-from mnistjax.models.image_shape import check_image_shape
+from mnistjax.models.image_shape import check_image_shape, check_poolings
 from mnistjax.models.layers import ConvPool, read_sizes
 from mnistjax.ops.kinds import Pool
 from mnistjax.ops.normalization import local_response_norm
@@ -40,10 +39,7 @@ class CNN(nnx.Module):
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        if min(image_shape[:2]) < SMALLEST:
-            why = f"the two poolings of the CNN need at least {SMALLEST}x{SMALLEST}"
-            what = f"images of {image_shape[0]}x{image_shape[1]}"
-            raise DataError(what, why, fix="enlarge the images, or train a model of your own")
+        check_poolings(image_shape, SMALLEST, what="CNN")
         self.image_shape = tuple(image_shape)
         rows, columns = (read_sizes(size, [3, 3]) for size in image_shape[:2])
         self.size1, self.size2 = zip(rows, columns, strict=True)

@@ -4,8 +4,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from mnistjax.errors import DataError
-from mnistjax.models.image_shape import check_image_shape
+from mnistjax.models.image_shape import check_image_shape, check_poolings
 from mnistjax.models.layers import Conv, ConvPool
 
 SMALLEST = 12  # 12 -> 10 -> 5 -> 3 -> 1; less leaves no pixel to the dense layers
@@ -33,10 +32,7 @@ class DeepCNN(nnx.Module):
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        if min(image_shape[:2]) < SMALLEST:
-            why = f"the two poolings of the deep CNN need at least {SMALLEST}x{SMALLEST}"
-            what = f"images of {image_shape[0]}x{image_shape[1]}"
-            raise DataError(what, why, fix="enlarge the images, or train a model of your own")
+        check_poolings(image_shape, SMALLEST, what="deep CNN")
         self.image_shape = tuple(image_shape)
         self.conv1 = Conv(image_shape[2], 32, (3, 3), dtype=dtype, rngs=rngs)
         self.conv2 = ConvPool(32, 32, (3, 3), dtype=dtype, rngs=rngs)

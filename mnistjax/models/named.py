@@ -20,13 +20,14 @@ def _deep(shape: Shape, **how: Any) -> nnx.Module:
 
 
 def _resnet(shape: Shape, **how: Any) -> nnx.Module:
-    model = ResNet(shape[2], blocks=(3, 3, 3), width=16, **how)
-    speed_up(model)
-    return model
+    return _sped_up(ResNet(shape[2], blocks=(3, 3, 3), width=16, **how))
 
 
 def _mobilenet(shape: Shape, **how: Any) -> nnx.Module:
-    model = MobileNetV2(shape[2], **how)
+    return _sped_up(MobileNetV2(shape[2], **how))
+
+
+def _sped_up(model: nnx.Module) -> nnx.Module:
     speed_up(model)
     return model
 

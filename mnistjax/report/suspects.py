@@ -20,8 +20,8 @@ class Suspects(NamedTuple):
 
     rows: Int[np.ndarray, " k"]
     """Their numbers among the examples that were scored."""
-    shares: Float[np.ndarray, "k classes"]
-    """What the network thinks of each."""
+    logits: Float[np.ndarray, "k classes"]
+    """What the network says of each."""
 
 
 def find_suspects(
@@ -37,7 +37,7 @@ def find_suspects(
     """
     count = min(len(labels), max(SHOWN, round(SHARE * len(labels))))
     rows = most_wrong(logits, labels, count=count)
-    return Suspects(rows, probabilities(logits[rows]))
+    return Suspects(rows, logits[rows])
 
 
 def write_suspects(path: Path, suspects: Suspects, split: Split, data: Dataset) -> None:
@@ -46,7 +46,7 @@ def write_suspects(path: Path, suspects: Suspects, split: Split, data: Dataset) 
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["image", "label", "answer", "label's probability", "answer's probability"])
-        for row, shares in zip(suspects.rows, suspects.shares, strict=True):
+        for row, shares in zip(suspects.rows, probabilities(suspects.logits), strict=True):
             label, answer = int(split.labels[row]), int(shares.argmax())
             numbers = f"{shares[label]:.6f}", f"{shares[answer]:.6f}"
             table.writerow([int(row), names[label], names[answer], *numbers])
@@ -54,5 +54,5 @@ def write_suspects(path: Path, suspects: Suspects, split: Split, data: Dataset) 
 
 def suspects_figure(suspects: Suspects, split: Split, data: Dataset) -> Figure:
     """The first 50, each with its label, the answer, and the answer's probability."""
-    rows, logits = suspects.rows[:SHOWN], np.log(suspects.shares[:SHOWN] + 1e-12)
-    return most_wrong_figure(split.images[rows], split.labels[rows], logits, data.class_names)
+    rows, names = suspects.rows[:SHOWN], data.class_names
+    return most_wrong_figure(split.images[rows], split.labels[rows], suspects.logits[:SHOWN], names)

@@ -1,6 +1,5 @@
 """A plan's learning rate, looked for instead of trained with."""
 
-from functools import partial
 from pathlib import Path
 
 from mnistjax.report.rate_test import write_rate_test
@@ -14,15 +13,14 @@ def say_rate(plan: Plan, directory: Path) -> str:
 
     Images are as they are, without augmentation. `directory` is made where it is not there.
     """
-    step = partial(
-        make_step,
-        apply_fn=plan.apply_fn,
-        preprocess=plan.preprocess,
-        loss_fn=plan.loss_fn,
-        seed=plan.seed,
-    )
     found = find_learning_rate(
-        lambda tx: step(tx=tx),
+        lambda tx: make_step(
+            apply_fn=plan.apply_fn,
+            tx=tx,
+            preprocess=plan.preprocess,
+            loss_fn=plan.loss_fn,
+            seed=plan.seed,
+        ),
         plan.params,
         plan.train,
         model_state=plan.model_state,

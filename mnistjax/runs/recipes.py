@@ -26,7 +26,7 @@ RECIPES = {
 }
 WHY = {
     "standard": "the article's network and epochs, Adam at a rate that rises and falls, labels"
-    " smoothed",
+    " smoothed, images changed a little each time they are seen",
     "keras": "the article's recipe exactly: Adam at one rate, for comparison",
     "quick": "one epoch, for 99 % in the least time",
     "record": "a deeper network, every image changed at random each time it is seen: half an hour"

@@ -76,12 +76,14 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
     }
     if data.test_files:
         write_predictions(directory / "predictions.csv", data, logits)
-    found = _suspects(directory, trained, about) if about.examined else {}
+    more = about.figures | _suspects(directory, trained, about)
     params = about.whole or trained.params
     write_archive(directory / ARCHIVE, params, trained.model_state, archived(about, summary))
     write_json(directory / "summary.json", summary)
     shown = np.linspace(0, len(data.train.labels) - 1, 25).astype(int) if data.test_files else []
-    seen = data.train.images[np.unique(shown).astype(int)]
+    if len(shown):
+        seen = data.train.images[np.unique(shown).astype(int)]
+        more |= {"What the network sees": seen_figure(seen)}
     report = write_report(
         directory,
         summary=summary,
@@ -91,18 +93,17 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
         logits=logits,
         class_names=about.data.class_names,
         filters=about.filters,
-        more=about.figures
-        | found
-        | ({"What the network sees": seen_figure(seen)} if len(seen) else {}),
+        more=more,
     )
     return Result(metrics, summary, report)
 
 
 def _suspects(directory: Path, trained: Trained, about: About) -> dict[str, Any]:
-    """Write `suspects.csv`; its head as a figure."""
+    """Write `suspects.csv`; its head as a figure. Nothing where none are looked for."""
     from mnistjax.report.suspects import find_suspects, suspects_figure, write_suspects
 
-    assert about.examined is not None
+    if about.examined is None:
+        return {}
     split, scored = about.examined
     _, logits = evaluate(trained.eval_step, trained.params, scored, model_state=trained.model_state)
     suspects = find_suspects(logits, split.labels)

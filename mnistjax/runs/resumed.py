@@ -5,7 +5,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from mnistjax.cli import Before
+from mnistjax.cli import before
 from mnistjax.runs.directory import read_config
 
 Flags = TypeVar("Flags", bound=Any)
@@ -26,20 +26,14 @@ def as_it_was(flags: Flags, directory: Path, *, but: Set[str]) -> Flags:
     ...     as_it_was(Flags(epochs=5), Path(run), but={"epochs"})
     Flags(seed=3, epochs=5)
     """
-    plain, hints = get_type_hints(type(flags)), get_type_hints(type(flags), include_extras=True)
-    before: dict[str, Any] = {
-        name: note.value
-        for name, hint in hints.items()
-        for note in getattr(hint, "__metadata__", ())
-        if isinstance(note, Before)
-    }
-    made_with = before | read_config(directory)
+    made_with = before(type(flags)) | read_config(directory)
+    hints = get_type_hints(type(flags))
     was = {
         field.name: made_with[field.name]
         for field in dataclasses.fields(flags)
         if field.name in made_with and field.name not in but
     }
     for name, value in was.items():
-        if value is not None and Path in get_args(plain[name]):
+        if value is not None and Path in get_args(hints[name]):
             was[name] = Path(value)
     return dataclasses.replace(flags, **was)

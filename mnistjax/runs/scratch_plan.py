@@ -1,7 +1,5 @@
 """From a recipe and a new network to what a run computes."""
 
-from typing import Any
-
 from mnistjax.data.augment import Augmentation
 from mnistjax.data.augment_text import parse_augmentation
 from mnistjax.data.batches import steps_per_epoch
@@ -36,7 +34,6 @@ def plan_of(
     if recipe.one_cycle:
         stage = Stage.by_one_cycle(epochs, recipe.learning_rate, steps=steps)
     apply_fn, params, model_state = as_functions(model)
-    more: dict[str, Any] = {"augment": Augmentation(**strengths)} if strengths else {}
     return Plan(
         apply_fn=apply_fn,
         params=params,
@@ -49,5 +46,5 @@ def plan_of(
         loss_fn=loss_fn,
         score=by_accuracy if recipe.label_smoothing else by_loss,
         early_stopping=early_stopping,
-        **more,
+        augment=Augmentation(**strengths) if strengths else None,
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import jax
 
-from mnistjax.cli import MAY_CHANGE, Before
+from mnistjax.cli import MAY_CHANGE, before
 from mnistjax.errors import StorageError, warn
 from mnistjax.files import versions, write_json
 from mnistjax.runs.directory import CONFIG, began, read_config
@@ -45,13 +45,12 @@ def settings_of(flags: Any) -> dict[str, Setting]:
     [(1, False, 0), (True, True, True)]
     """
     settings, hints = {}, get_type_hints(type(flags), include_extras=True)
+    then = before(type(flags))
     for field in dataclasses.fields(flags):
-        notes = getattr(hints[field.name], "__metadata__", ())
-        before = [note.value for note in notes if isinstance(note, Before)]
         settings[field.name] = Setting(
             _plain(getattr(flags, field.name)),
-            may_change=MAY_CHANGE in notes,
-            absent=_plain(before[0] if before else field.default),
+            may_change=MAY_CHANGE in getattr(hints[field.name], "__metadata__", ()),
+            absent=_plain(then.get(field.name, field.default)),
         )
     return settings
 

@@ -18,8 +18,7 @@ def step_key(seed: int, step: int | Int32[Array, ""]) -> Array:
     >>> bool(step_key(0, 3) == step_key(0, 3)), bool(step_key(0, 3) == step_key(0, 4))
     (True, False)
     """
-    stream = jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), STEPS)
-    return jax.random.fold_in(stream, step)
+    return _key_of(seed, STEPS, step)
 
 
 def image_keys(seed: int, step: int | Int32[Array, ""], count: int) -> Shaped[Array, " count"]:
@@ -29,6 +28,10 @@ def image_keys(seed: int, step: int | Int32[Array, ""], count: int) -> Shaped[Ar
     >>> bool(keys[5] == image_keys(0, 3, 6)[5]), bool((keys == image_keys(0, 4, 8)).any())
     (True, False)
     """
-    stream = jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), IMAGES)
-    of_step = jax.random.fold_in(stream, step)
+    of_step = _key_of(seed, IMAGES, step)
     return jax.vmap(lambda place: jax.random.fold_in(of_step, place))(jnp.arange(count))
+
+
+def _key_of(seed: int, stream: int, step: int | Int32[Array, ""]) -> Array:
+    key = jax.random.fold_in(jax.random.key(seed, impl=IMPLEMENTATION), stream)
+    return jax.random.fold_in(key, step)
