@@ -1,6 +1,7 @@
-"""What every experiment does around its training: device, data, splits, the banner, the result."""
+"""What every experiment does around its training: device, data, splits, seeds, the result."""
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,20 +14,40 @@ from experiments.config import RunConfig
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.load import load_dataset
 from mnistjax.data.picture import Fit, Photos
-from mnistjax.data.prefetch import placement
 from mnistjax.data.split import part_validation, subset
 from mnistjax.errors import UsageError
+from mnistjax.inference.seeds_report import write_seeds
 from mnistjax.models.summary import LayerRow
 from mnistjax.platforms import choose_platform
+from mnistjax.report.begins import in_one_line
 from mnistjax.report.console import console, model_table
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.result import About, say_result, write_result
-from mnistjax.runs.settings import Setting, settings_of
+from mnistjax.runs.seeds import train_seeds
+from mnistjax.runs.settings import settings_of
 from mnistjax.runs.train_run import Trained
 from mnistjax.training.batch_size import check_batch_size, check_divides, usual_batch_size
-from mnistjax.training.losses import ClassWeighted, LossFn, Smoothed, balanced, cross_entropy
+from mnistjax.training.losses import LossFn, loss_for
 
 C = TypeVar("C", bound=RunConfig)
+
+
+def over_seeds(config: C, train: Callable[[C, Path], Dataset], directory: Path) -> int:
+    """`train`, with `--seeds` once for each, and what they are together; the exit code is 0."""
+    if config.seeds == 1:
+        train(config, directory)
+        return 0
+
+    def train_one(seed: int, place: Path, options: RunOptions) -> Dataset:
+        one = {"seed": seed, "seeds": 1, "output": place, "resume": options.resume}
+        return train(replace(config, **one), place)
+
+    seeds = range(config.seed, config.seed + config.seeds)
+    how = {"settings": settings_of(config), "options": run_options(config, directory)}
+    trained = train_seeds(train_one, directory, seeds=seeds, **how)
+    console.print(write_seeds(trained, trained.returned), highlight=False)
+    trained.refuse_diverged()
+    return 0
 
 
 def load_data(config: RunConfig, *, image_size: int) -> Dataset:
@@ -105,10 +126,8 @@ def fitted(config: C, examples: int) -> tuple[C, int]:
 
 def loss_of(config: RunConfig, labels: np.ndarray, data: Dataset, smoothing: float) -> LossFn:
     """Cross-entropy, with labels smoothed and classes weighted as the flags ask for."""
-    loss_fn = Smoothed(smoothing) if smoothing else cross_entropy
-    if config.class_weights == "none":
-        return loss_fn
-    return ClassWeighted(balanced(labels, len(data.class_names)), loss_fn)
+    weights = len(data.class_names) if config.class_weights == "balanced" else None
+    return loss_for(labels, smoothing=smoothing, weights=weights)
 
 
 def banner(
@@ -116,15 +135,7 @@ def banner(
 ) -> None:
     """One line of what is about to happen, to the training and validation split of a data set."""
     train, validation, data = splits
-    kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
-    held_out = f"{len(validation.labels):,}" if validation else "no"
-    say(
-        config,
-        f"{escape(data.name)}: {len(train.labels):,} training, {held_out} validation,"
-        f" {len(data.test.labels):,} test images ({escape(data.origin)}) · {epochs} epochs"
-        f" · {kind if count == 1 else f'{count} x {kind}'} · {placement(train)}"
-        f" · {escape(str(directory))}",
-    )
+    say(config, in_one_line(data, (train, validation), epochs=epochs, directory=directory))
 
 
 def show_model(config: RunConfig, layers: list[LayerRow], recipe: str) -> None:
@@ -148,33 +159,17 @@ def run_options(config: RunConfig, directory: Path) -> RunOptions:
     )
 
 
-def settings(config: RunConfig, data: Dataset, epochs: Setting) -> dict[str, Setting]:
-    """Every flag as a setting of the run, its classes, and the digest of its data."""
-    return settings_of(config) | {
-        "epochs": epochs,
-        "class_names": Setting([*data.class_names], may_change=True),
-        "dataset_sha256": Setting(data.sha256, given_by=("dataset", "data_dir")),
-    }
-
-
-def epochs_setting(epochs: int, *, falls: str) -> Setting:
-    """How many; of a rate that falls over all of them, and to what, what more of them do to it."""
-    anew = "so it starts to fall anew from where it stopped"
-    told = f"the rate falls {falls} over all epochs, {anew}" if falls else ""
-    return Setting(epochs, may_change=True, told=told)
-
-
 def shared_facts(config: RunConfig) -> dict[str, Any]:
     """What the summary of every experiment says of its flags."""
     names = "batch_size", "learning_rate", "dtype", "seed", "class_weights"
     return {"experiment": config.experiment} | {name: getattr(config, name) for name in names}
 
 
-def finish(config: RunConfig, directory: Path, trained: Trained, about: About) -> int:
+def finish(config: RunConfig, directory: Path, trained: Trained, about: About) -> Dataset:
     """Score the test set once with what validation chose, write the report, say the result."""
     number = trained.best["epoch"]
     why = "the best in validation" if config.validation else "the last: nothing was held out"
     say(config, f"scoring the test set with epoch {number}, {why}")
     result = write_result(directory, trained, about)
     console.print(say_result(result), highlight=False)
-    return 0
+    return about.data

@@ -22,6 +22,7 @@ from mnistjax.training.batch_size import USUAL
 
 C = TypeVar("C", bound="RunConfig")
 FILLED_IN = "batch_size", "learning_rate"
+COUNTS = "train_size", "epochs", "batch_size", "early_stopping", "save_steps", "log_every", "seeds"
 DTYPES, NAMES = ("float32", "bfloat16"), (*DATASETS, "tfds:NAME")
 
 
@@ -73,6 +74,8 @@ class RunConfig(Config):
     """Stop after N epochs without a lower validation loss; default: never."""
     seed: int = 0
     """Decides the split, the first parameters and the order of examples."""
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Train N networks, with --seed and the numbers after it: mean, interval, ensemble."""
     output: MayChange[Annotated[Path | None, tyro.conf.arg(metavar="DIR")]] = None
     """Run directory; default: runs/<experiment>-<time>."""
     resume: MayChange[bool] = False
@@ -114,10 +117,8 @@ class RunConfig(Config):
         """Raise `UsageError` for the first flag that cannot work."""
         UsageError.unless_in("--dtype", self.dtype, DTYPES)
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
-        names = "train_size", "epochs", "batch_size", "early_stopping", "save_steps", "log_every"
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and value < 1:
+        for name in COUNTS:
+            if (value := getattr(self, name)) is not None and value < 1:
                 refuse(name, value, "must be at least 1")
         RunOptions(keep=self.keep)
         check_positive("learning_rate", self.learning_rate, "0.001")
@@ -128,7 +129,7 @@ class RunConfig(Config):
             refuse("early_stopping", self.early_stopping, why, None)
         if self.save_minutes is not None and not self.save_minutes > 0:
             refuse("save_minutes", self.save_minutes, "must be a positive number", "10")
-        if not 0 <= self.seed < 2**32:  # jax wraps a larger seed without a word
+        if not 0 <= self.seed <= 2**32 - self.seeds:  # jax wraps a larger one without a word
             refuse("seed", self.seed, "must lie in 0..4294967295", "0")
         self._validate_pictures()
         self._validate_paths()

@@ -18,9 +18,9 @@ def main(config: FinetuneConfig) -> int:
     """Run the experiment and return 0; a signal raises `Stopped`."""
     with config.run_directory() as directory:
         # Only now the seconds of importing jax: a wrong flag has been answered already.
-        from experiments.finetune_run import finetune
+        from experiments.finetune_run import common, finetune
 
-        return finetune(config, directory)
+        return common.over_seeds(config, finetune, directory)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from mnistjax.runs.finetune_recipes import WHY
 from mnistjax.runs.finetune_stages import Adam, one_stage, several_stages
 from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
-from mnistjax.runs.settings import Setting
+from mnistjax.runs.settings import Setting, setting_of_epochs, settings_for
 from mnistjax.runs.stages_text import blocks_of, parse_stages, trained_blocks
 from mnistjax.runs.train_run import Trained, train_run
 from mnistjax.training.batch_size import usual_epochs
@@ -36,8 +36,8 @@ from mnistjax.weights.pixels import PIXELS
 from mnistjax.weights.source import SOURCES, Weights, load_weights
 
 
-def finetune(config: FinetuneConfig, directory: Path) -> int:
-    """The whole run; the exit code is 0."""
+def finetune(config: FinetuneConfig, directory: Path) -> Dataset:
+    """The whole run; returned is what it was scored on."""
     recipe = config.recipe
     trained = trained_blocks(config.trained_names, recipe.cut)
     frozen = [block for block in blocks_of(recipe.cut) if block not in trained]
@@ -89,7 +89,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> int:
     common.show_model(config, layers, f"recipe {config.preset}: {WHY[config.preset]}")
     saved = saving(got.facts, train_examples=len(train.labels), epochs=plan.epochs)
     common.say(config, f"weights: {weights.origin} · {saved}")
-    settings = common.settings(config, data, epochs_setting(config, plan))
+    settings = settings_for(config, data, epochs_setting(config, plan))
     settings["weights_sha256"] = Setting(weights.sha256, given_by=("weights",))
     options = common.run_options(config, directory)
     result = train_run(plan, directory, settings=settings, options=options)
@@ -133,7 +133,7 @@ def epochs_setting(config: FinetuneConfig, plan: Plan) -> Setting:
     """How many there are; stages say so themselves."""
     if config.stages is not None:
         return Setting(None, may_change=True)
-    return common.epochs_setting(plan.epochs, falls="to 0" if config.recipe.cosine else "")
+    return setting_of_epochs(plan.epochs, falls="to 0" if config.recipe.cosine else "")
 
 
 def about_run(

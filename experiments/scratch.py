@@ -15,6 +15,7 @@ from experiments.config import FILLED_IN, RunConfig
 from mnistjax import cli
 from mnistjax.cli import Before, MayChange
 from mnistjax.data.augment_text import KINDS, parse_augmentation
+from mnistjax.data.dataset import Dataset
 from mnistjax.errors import UsageError
 from mnistjax.flag_checks import check_share, refuse
 from mnistjax.ops.kinds import POOLS
@@ -68,6 +69,8 @@ class ScratchConfig(RunConfig):
         if self.recipe.model != "small" and (self.pool != "max" or self.lrn):
             name = "lrn" if self.lrn else "pool"
             refuse(name, getattr(self, name), "is for --model small", None)
+        if self.find_learning_rate and self.seeds > 1:
+            refuse("seeds", self.seeds, "--find-learning-rate trains none", None)
         if self.image_size < 10:
             refuse("image_size", self.image_size, "the two poolings need at least 10", "28")
 
@@ -75,18 +78,21 @@ class ScratchConfig(RunConfig):
 def main(config: ScratchConfig) -> int:
     """Run the experiment and return 0; a signal raises `Stopped`."""
     with config.run_directory() as directory:
-        return scratch(config, directory)
+        from experiments.common import over_seeds  # now only: jax takes seconds
+
+        return over_seeds(config, scratch, directory)
 
 
-def scratch(config: ScratchConfig, directory: Path) -> int:
-    """The whole run; the exit code is 0."""
-    from experiments import common  # now only: jax takes seconds, and a wrong flag is answered
+def scratch(config: ScratchConfig, directory: Path) -> Dataset:
+    """The whole run; returned is what it was scored on."""
+    from experiments import common
     from mnistjax.models.named import new_network
     from mnistjax.models.summary import summarise
     from mnistjax.report.augmented import augmented_figures
     from mnistjax.runs.rate_test import say_rate
     from mnistjax.runs.result import About
     from mnistjax.runs.scratch_plan import plan_of
+    from mnistjax.runs.settings import setting_of_epochs, settings_for
     from mnistjax.runs.train import first_filters
     from mnistjax.runs.train_run import train_run
     from mnistjax.training.batch_size import usual_epochs
@@ -120,10 +126,9 @@ def scratch(config: ScratchConfig, directory: Path) -> int:
     )
     if config.find_learning_rate:
         common.console.print(say_rate(plan, directory), highlight=False)
-        return 0
+        return data
     del model  # its arrays are copied: of 24 million parameters 91 MiB
-    falls = "to a hundredth" if recipe.one_cycle else ""
-    settings = common.settings(config, data, common.epochs_setting(epochs, falls=falls))
+    settings = settings_for(config, data, setting_of_epochs(epochs, falls=recipe.falls))
     options = common.run_options(config, directory)
     trained = train_run(plan, directory, settings=settings, options=options)
     about = About(

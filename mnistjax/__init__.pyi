@@ -16,6 +16,7 @@ from .host_memory import keep_host_memory as keep_host_memory
 from .inference.classifier import Answers as Answers
 from .inference.classifier import Classifier as Classifier
 from .inference.classifier import load as load
+from .inference.compare import compare_runs as compare_runs
 from .inference.export import Exported as Exported
 from .inference.export import export as export
 from .models.cnn import CNN as CNN
@@ -32,6 +33,7 @@ from .runs.options import RunOptions as RunOptions
 from .runs.plan import Plan as Plan
 from .runs.plan import Stage as Stage
 from .runs.run import Run as Run
+from .runs.seeds import train_seeds as train_seeds
 from .runs.settings import Setting as Setting
 from .runs.train import train as train
 from .runs.train_run import train_run as train_run

@@ -146,8 +146,15 @@ def archive_path(run: Run | Path | str) -> Path:
         fix = "pass the directory of a run, or its model.safetensors"
         raise StorageError(str(path), "no such run or file", fix=fix)
     if path.is_dir():
+        _refuse_several(path)
         path = path / ARCHIVE
     if not path.exists():
         why = "holds no model.safetensors: its run has not ended, or is of an older version"
         raise StorageError(str(path.parent), why, fix="let it end with `resume=True`")
     return path
+
+
+def _refuse_several(directory: Path) -> None:
+    if seeds := sorted(directory.glob(f"seed-*/{ARCHIVE}")):
+        why = f"holds runs of {len(seeds)} seeds"
+        raise StorageError(str(directory), why, fix=f"pass one of them: {seeds[0].parent}")

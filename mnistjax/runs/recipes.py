@@ -17,6 +17,11 @@ class Recipe(NamedTuple):
     label_smoothing: float
     augment: str
 
+    @property
+    def falls(self) -> str:
+        """To what the rate falls over all epochs; "" where it stays."""
+        return "to a hundredth" if self.one_cycle else ""
+
 
 RECIPES = {
     "standard": Recipe("small", 5, 128, 0.006, True, 0.05, "light"),

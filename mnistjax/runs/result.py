@@ -1,5 +1,6 @@
 """The end of a run: the test set scored once, summary.json, model.safetensors, report.html."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.folder import PHOTOS
 from mnistjax.data.ink import usual_ink
+from mnistjax.disk import write_whole
 from mnistjax.files import params_sha256, versions, write_json
 from mnistjax.models.functional import Params
 from mnistjax.models.summary import LayerRow
@@ -18,7 +20,7 @@ from mnistjax.runs.train_run import Trained
 from mnistjax.training.evaluate import evaluate
 from mnistjax.training.metrics import Metrics
 
-SUSPECTS = "suspects.csv"
+SUSPECTS, TEST_LOGITS = "suspects.csv", "test_logits.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
     more = about.figures | _suspects(directory, trained, about)
     params = about.whole or trained.params
     write_archive(directory / ARCHIVE, params, trained.model_state, archived(about, summary))
+    write_test_logits(directory / TEST_LOGITS, logits, labels)
     write_json(directory / "summary.json", summary)
     shown = np.linspace(0, len(data.train.labels) - 1, 25).astype(int) if data.test_files else []
     if len(shown):
@@ -96,6 +99,13 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
         more=more,
     )
     return Result(metrics, summary, report)
+
+
+def write_test_logits(path: Path, logits: np.ndarray, labels: np.ndarray) -> None:
+    """What the network said of each test image, and what is right: for whoever compares runs."""
+    file = io.BytesIO()
+    np.savez(file, logits=logits, labels=labels)
+    write_whole(path, file.getvalue())
 
 
 def _suspects(directory: Path, trained: Trained, about: About) -> dict[str, Any]:

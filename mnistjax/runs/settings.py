@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 import jax
 
 from mnistjax.cli import MAY_CHANGE, before
+from mnistjax.data.dataset import Dataset
 from mnistjax.errors import StorageError, warn
 from mnistjax.files import versions, write_json
 from mnistjax.runs.directory import CONFIG, began, read_config
@@ -53,6 +54,22 @@ def settings_of(flags: Any) -> dict[str, Setting]:
             absent=_plain(then.get(field.name, field.default)),
         )
     return settings
+
+
+def settings_for(flags: Any, data: Dataset, epochs: Setting) -> dict[str, Setting]:
+    """`settings_of` the flags, with the epochs they come to, the classes and the data's digest."""
+    return settings_of(flags) | {
+        "epochs": epochs,
+        "class_names": Setting([*data.class_names], may_change=True),
+        "dataset_sha256": Setting(data.sha256, given_by=("dataset", "data_dir")),
+    }
+
+
+def setting_of_epochs(epochs: int, *, falls: str) -> Setting:
+    """How many; of a rate that falls over all of them, and to what, what more of them do to it."""
+    anew = "so it starts to fall anew from where it stopped"
+    told = f"the rate falls {falls} over all epochs, {anew}" if falls else ""
+    return Setting(epochs, may_change=True, told=told)
 
 
 def _plain(value: Any) -> Any:

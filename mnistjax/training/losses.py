@@ -80,6 +80,16 @@ class ClassWeighted:
         return chosen * self.loss_fn(logits, labels)
 
 
+def loss_for(labels: Int[np.ndarray, " n"], *, smoothing: float, weights: int | None) -> LossFn:
+    """Cross-entropy with labels smoothed, if by more than 0, and of so many classes weighted.
+
+    >>> loss_for(np.array([0, 0, 1]), smoothing=0.1, weights=2)
+    ClassWeighted(weights=(0.75, 1.5), loss_fn=Smoothed(share=0.1))
+    """
+    loss_fn = Smoothed(smoothing) if smoothing else cross_entropy
+    return ClassWeighted(balanced(labels, weights), loss_fn) if weights else loss_fn
+
+
 def balanced(labels: Int[np.ndarray, " n"], classes: int) -> tuple[float, ...]:
     """A weight for each class, so that all count the same: n / (classes * its examples).
 
