@@ -33,7 +33,7 @@ class SuiteConfig(BenchmarkConfig):
     sizes: tuple[int, ...] = (32, 64)
     """Sides of VGG16's images; --all takes 224 too."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """MNIST's IDX files, for time_to_accuracy."""
+    """MNIST's IDX files, for time_to_accuracy and quick."""
 
     @property
     def chosen(self) -> list[str]:

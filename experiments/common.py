@@ -16,7 +16,6 @@ from mnistjax.data.load import load_dataset
 from mnistjax.data.picture import Fit, Photos
 from mnistjax.data.split import part_validation, subset
 from mnistjax.errors import UsageError
-from mnistjax.inference.seeds_report import write_seeds
 from mnistjax.models.summary import LayerRow
 from mnistjax.platforms import choose_platform
 from mnistjax.report.begins import in_one_line
@@ -43,6 +42,8 @@ def over_seeds(config: C, train: Callable[[C, Path], Dataset], directory: Path) 
         return train(replace(config, **one), place)
 
     seeds = range(config.seed, config.seed + config.seeds)
+    from mnistjax.inference.seeds_report import write_seeds  # 0.4 s of matplotlib and SciPy
+
     how = {"settings": settings_of(config), "options": run_options(config, directory)}
     trained = train_seeds(train_one, directory, seeds=seeds, **how)
     console.print(write_seeds(trained, trained.returned), highlight=False)

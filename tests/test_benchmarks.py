@@ -220,8 +220,9 @@ def test_a_peer_that_computes_something_else_gets_no_time(monkeypatch):
     assert theirs["why"] == "refused, it computes something else: losses differ by 9.1e-02, 0.0e+00"
 
 
-def test_without_mnist_time_to_accuracy_is_a_gap(capsys):
-    assert program.main(["time_to_accuracy"]) == 0
+@pytest.mark.parametrize("job", ["time_to_accuracy", "quick"])
+def test_without_mnist_it_is_a_gap(job, capsys):
+    assert program.main([job]) == 0
     assert "Fix: pass --data-dir DIR" in capsys.readouterr().out
 
 

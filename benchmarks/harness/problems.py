@@ -53,18 +53,21 @@ def photos_problem(path: Path, *, count: int = PHOTOS) -> None:
         Image.fromarray(noisy).save(place / f"{number:05}.jpg", quality=90)
 
 
-def mnist_problem(path: Path, *, data_dir: Path, seed: int) -> None:
-    """MNIST without its test set, a tenth held out, and the small CNN's parameters of `seed`."""
+def mnist_problem(path: Path, *, data_dir: Path, seed: int, with_test: bool = False) -> None:
+    """MNIST, a tenth held out, the test set if asked for, and the small CNN's first parameters."""
     import mnistjax as mj
 
     data = mj.load_dataset("mnist", data_dir, quiet=True)
     train, validation = mj.hold_out(data.train, fraction=0.1, seed=seed)
+    test: Arrays = {"test_images": data.test.images, "test_labels": data.test.labels}
+    test = test if with_test else {}
     np.savez(
         path,
         images=train.images,
         labels=train.labels.astype(np.uint8),
         validation_images=validation.images,
         validation_labels=validation.labels.astype(np.uint8),
+        **test,
         **_cnn_arrays(seed=seed),
     )
 
