@@ -19,7 +19,7 @@ from mnistjax.errors import UsageError
 from mnistjax.models.summary import LayerRow
 from mnistjax.platforms import choose_platform
 from mnistjax.report.begins import in_one_line
-from mnistjax.report.console import console, model_table
+from mnistjax.report.console import console, show_once
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.result import About, say_result, write_result
 from mnistjax.runs.seeds import train_seeds
@@ -33,6 +33,7 @@ C = TypeVar("C", bound=RunConfig)
 
 def over_seeds(config: C, train: Callable[[C, Path], Dataset], directory: Path) -> int:
     """`train`, with `--seeds` once for each, and what they are together; the exit code is 0."""
+    show_once.cache_clear()
     if config.seeds == 1:
         train(config, directory)
         return 0
@@ -142,7 +143,7 @@ def banner(
 def show_model(config: RunConfig, layers: list[LayerRow], recipe: str) -> None:
     """What is trained how: a line and a table."""
     if not config.quiet:
-        console.print(recipe, model_table(layers), sep="\n", highlight=False)
+        show_once(recipe, tuple(layers))
 
 
 def run_options(config: RunConfig, directory: Path) -> RunOptions:

@@ -128,6 +128,15 @@ def test_one_that_diverges_is_named_and_the_others_end(tmp_path, capsys, monkeyp
     assert said.startswith("error: seed 0, 1: 2 of 2 diverged") and said.count("\n") == 1
 
 
+def test_the_model_is_shown_once(tmp_path, capsys):
+    few = "--dataset", "digits", "--train-size", "50", "--epochs", "1", "--seeds", "2"
+    for again in "a", "b":
+        assert cli.run(ScratchConfig, main, [*few, "--output", str(tmp_path / again)]) == 0
+        out = capsys.readouterr().out
+        assert out.count("recipe standard:") == 1 and out.count("ConvPool") == 2
+        assert "seed 0 · 1 of 2" in out and "seed 1 · 2 of 2" in out
+
+
 def test_fine_tuning_has_seeds_too(tmp_path):
     argv = ["--dataset", "digits", "--weights", "random", "--train-size", "60", "--quiet"]
     argv += ["--epochs", "1", "--seeds", "2", "--output", str(tmp_path / "run")]

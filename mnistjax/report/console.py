@@ -1,5 +1,7 @@
 """What the terminal shows of training: a bar, a line for each epoch, the model as a table."""
 
+from functools import cache
+
 from rich.console import Console
 from rich.table import Table
 
@@ -8,7 +10,7 @@ from mnistjax.progress import ProgressBar, console
 from mnistjax.training.loop import EpochEnd, StepEnd
 from mnistjax.training.metrics import Metrics
 
-__all__ = ["TrainingDisplay", "console", "in_words", "model_table"]
+__all__ = ["TrainingDisplay", "console", "in_words", "model_table", "show_once"]
 WIDE = 130  # columns that a bar takes with all that a step tells of itself
 
 
@@ -70,6 +72,12 @@ def _told(metrics: Metrics, *, but: str | None = None) -> str:
     """What the last step tells of itself; of an epoch, the norm of one gradient says little."""
     words = (f"  {name} {value:.3g}" for name, value in metrics.told.items() if name != but)
     return "".join(words)
+
+
+@cache
+def show_once(line: str, rows: tuple[LayerRow, ...]) -> None:
+    """`line` and `model_table`: of several seeds the same, and so not again until it is cleared."""
+    console.print(line, model_table([*rows]), sep="\n", highlight=False)
 
 
 def model_table(rows: list[LayerRow]) -> Table:
