@@ -130,7 +130,7 @@ class RunConfig(Config):
         if self.save_minutes is not None and not self.save_minutes > 0:
             refuse("save_minutes", self.save_minutes, "must be a positive number", "10")
         if not 0 <= self.seed <= 2**32 - self.seeds:  # jax wraps a larger one without a word
-            refuse("seed", self.seed, "must lie in 0..4294967295", "0")
+            refuse("seed", self.seed, f"must lie in 0..{2**32 - self.seeds}", "0")
         self._validate_pictures()
         self._validate_paths()
 
