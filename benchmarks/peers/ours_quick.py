@@ -1,20 +1,23 @@
-"""One seed of `experiments.scratch --preset quick`, as a command of its own has it."""
+"""One seed of `python -m experiments.scratch --preset quick`, run as a program in this process."""
 
 import json
+import runpy
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.harness.timing import say_facts
-from experiments.scratch import ScratchConfig, main
-from mnistjax import cli
 
 _, _, data_dir, seed, _ = sys.argv
 with tempfile.TemporaryDirectory() as place:
     run = Path(place) / "run"
-    argv = ["--preset", "quick", "--dataset", "mnist", "--data-dir", data_dir, "--seed", seed]
-    if code := cli.run(ScratchConfig, main, [*argv, "--quiet", "--output", str(run)]):
-        sys.exit(code)
+    flags = ["--preset", "quick", "--dataset", "mnist", "--data-dir", data_dir, "--seed", seed]
+    sys.argv = ["experiments.scratch", *flags, "--quiet", "--output", str(run)]
+    try:
+        runpy.run_module("experiments.scratch", run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:
+            raise
     summary = json.loads((run / "summary.json").read_text())
 say_facts(
     versions={name: summary["versions"][name] for name in ("jax", "flax")},
