@@ -19,6 +19,7 @@ from mnistjax.runs.settings import Setting, check_same_run, settings_of, write_c
 # What decides what the next step computes: a resumed run has to have the same.
 FIXED = {"train_size", "validation", "batch_size", "learning_rate", "seed", "dtype"}
 FIXED |= {"fit", "color", "grey", "class_weights"}
+FIXED |= {"seeds"}  # one run stays one; several may become more: test_seeds.py
 
 
 @pytest.mark.parametrize(
