@@ -24,6 +24,7 @@ from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, machine_f
 from benchmarks.harness.problems import mnist_problem
 from benchmarks.harness.same import Facts
 from benchmarks.tables import screen
+from benchmarks.tables.rows import not_run
 
 CELLS = (Cell("mnistjax", "ours_quick"), Cell("PyTorch", "torch_quick", venv="torch"))
 PARTS = {"whole process": "whole_seconds", "training alone": "train_seconds"}
@@ -81,9 +82,8 @@ def summarise(facts: dict[str, list[Facts]], key: str) -> dict[str, Any]:
 
 
 def _row(said: list[Facts], key: str) -> dict[str, Any]:
-    gap = next((seed["missing"] for seed in said if "missing" in seed), None)
-    if gap or not said:
-        return {"status": "not run", "why": gap or "not asked"}
+    if gap := not_run(said):
+        return gap
     seconds, accuracies = ([seed[name] for seed in said] for name in (key, "accuracy"))
     return {
         "status": "measured",

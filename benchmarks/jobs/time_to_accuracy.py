@@ -22,6 +22,7 @@ from benchmarks.harness.job import BenchmarkConfig, asked_for, finish, machine_f
 from benchmarks.harness.problems import mnist_problem
 from benchmarks.harness.same import Facts
 from benchmarks.tables import screen
+from benchmarks.tables.rows import not_run
 from mnistjax.errors import UsageError
 
 TARGETS = (0.98, 0.99, 0.995)
@@ -98,9 +99,8 @@ def summarise_target(facts: dict[str, list[Facts]], number: int) -> dict[str, An
 
 
 def _row(said: list[Facts], number: int) -> dict[str, Any]:
-    gap = next((seed["missing"] for seed in said if "missing" in seed), None)
-    if gap or not said:
-        return {"status": "not run", "why": gap or "not asked"}
+    if gap := not_run(said):
+        return gap
     reached = [seed["reached"][number] for seed in said]
     times = sorted(math.inf if seconds is None else seconds for seconds in reached)
     finite = [seconds for seconds in times if seconds < math.inf]

@@ -1,6 +1,6 @@
 """How to read a result: its groups of rows, and what a row measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 STATUSES = ("measured", "compiled-only", "not run")
@@ -39,6 +39,16 @@ def groups(result: dict[str, Any], name: str = "") -> Iterator[Group]:
     for key, value in result.items():
         if key not in ("environment", "peaks") and isinstance(value, dict):
             yield from groups(value, f"{name} {key}".strip())
+
+
+def not_run(said: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The row of a cell of which not every seed said its figures; `None` if all did.
+
+    >>> not_run([{"seconds": 2.0}, {"missing": "not installed"}])
+    {'status': 'not run', 'why': 'not installed'}
+    """
+    gap = next((seed["missing"] for seed in said if "missing" in seed), None)
+    return {"status": "not run", "why": gap or "not asked"} if gap or not said else None
 
 
 def median_of(row: dict[str, Any]) -> Median | None:

@@ -24,7 +24,8 @@ def write_seeds(trained: Seeds, data: Dataset) -> str:
     """Write what the runs that ended make of `data` together; the line that says it."""
     runs = trained.runs
     several = several_of([*runs.values()])
-    summary = summarise_seeds(runs, several)
+    each = {seed: run.summary for seed, run in runs.items()}
+    summary = summarise_seeds(each, several)
     summary |= {"diverged": {str(seed): why for seed, why in trained.diverged.items()}}
     write_json(trained.directory / "summary.json", summary)
     report = write_page(
@@ -32,14 +33,13 @@ def write_seeds(trained: Seeds, data: Dataset) -> str:
         "seeds.html.j2",
         _figures(runs, several, summary, data),
         summary=summary,
-        rows=_rows(runs, several),
+        rows=_rows(each, several),
     )
     return say_seeds(summary, report)
 
 
-def summarise_seeds(runs: dict[int, Run], several: Several) -> dict[str, Any]:
-    """What all summaries say alike, then mean, spread, ensemble, calibration and disagreement."""
-    each = {seed: run.summary for seed, run in runs.items()}
+def summarise_seeds(each: dict[int, dict[str, Any]], several: Several) -> dict[str, Any]:
+    """What the summaries, by seed, say alike; mean, spread, ensemble, calibration, disagreement."""
     first, *others = each.values()
     alike = {
         name: value
@@ -47,9 +47,9 @@ def summarise_seeds(runs: dict[int, Run], several: Several) -> dict[str, Any]:
         if all(name in other and other[name] == value for other in others)
     }
     of = spread(several.accuracies)
-    one = len(runs) == 1
+    one = len(each) == 1
     return {name: value for name, value in alike.items() if name not in _OF_ONE} | {
-        "seeds": [*runs],
+        "seeds": [*each],
         "test_accuracy": of.mean,
         "test_accuracy_sd": None if one else of.sd,
         "test_accuracy_interval": None if one else [of.low, of.high],
@@ -68,10 +68,10 @@ def summarise_seeds(runs: dict[int, Run], several: Several) -> dict[str, Any]:
 _OF_ONE = {"seed", "classes", "test_balanced_accuracy", "best_epoch", "compile_seconds"}
 
 
-def _rows(runs: dict[int, Run], several: Several) -> list[dict[str, Any]]:
+def _rows(each: dict[int, dict[str, Any]], several: Several) -> list[dict[str, Any]]:
     rows = []
-    for (seed, run), answers, ece in zip(runs.items(), several.answers, several.eces, strict=True):
-        summary = run.summary
+    scored = zip(each.items(), several.answers, several.eces, strict=True)
+    for (seed, summary), answers, ece in scored:
         rows.append(
             {
                 "seed": seed,

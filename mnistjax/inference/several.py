@@ -56,7 +56,7 @@ class Several:
         """Every network's probabilities."""
         return np.stack([probabilities(one) for one in self.logits])
 
-    @property
+    @cached_property
     def answers(self) -> Int[np.ndarray, "members n"]:
         """Every network's likeliest class."""
         return self.logits.argmax(axis=-1)
@@ -66,12 +66,12 @@ class Several:
         """The share of images that each has right."""
         return (self.answers == self.labels).mean(axis=-1)
 
-    @property
+    @cached_property
     def eces(self) -> Float[np.ndarray, " members"]:
         """Each one's expected calibration error."""
         return np.array([reliability(one, self.labels).ece for one in self.shares])
 
-    @property
+    @cached_property
     def ensemble(self) -> Float[np.ndarray, "n classes"]:
         """The mean of their probabilities (Lakshminarayanan et al. 2017, arXiv:1612.01474)."""
         return self.shares.mean(axis=0)
@@ -81,7 +81,7 @@ class Several:
         """What the ensemble has right."""
         return self.ensemble.argmax(axis=-1) == self.labels
 
-    @property
+    @cached_property
     def disagreement(self) -> Float[np.ndarray, " n"]:
         """Of every image, the share of pairs of networks that answer it differently.
 
