@@ -106,9 +106,7 @@ def chosen_train(config: RunConfig, data: Dataset) -> Split:
     return subset(data.train, size=config.train_size or len(data.train.labels), seed=config.seed)
 
 
-def split_off_validation(
-    config: RunConfig, examples: Split, data: Dataset
-) -> tuple[Split, Split | None]:
+def split_off(config: RunConfig, data: Dataset, examples: Split) -> tuple[Split, Split | None]:
     """(training, validation): the data's own, or a share of the `examples`."""
     return part_validation(data, examples, fraction=config.validation, seed=config.seed)
 

@@ -23,6 +23,7 @@ from mnistjax.training.batch_size import USUAL
 C = TypeVar("C", bound="RunConfig")
 FILLED_IN = "batch_size", "learning_rate"
 COUNTS = "train_size", "epochs", "batch_size", "early_stopping", "save_steps", "log_every", "seeds"
+POSITIVE = {"learning_rate": "0.001", "save_minutes": "10", "cache_limit": "8"}
 DTYPES, NAMES = ("float32", "bfloat16"), (*DATASETS, "tfds:NAME")
 
 
@@ -121,14 +122,13 @@ class RunConfig(Config):
             if (value := getattr(self, name)) is not None and value < 1:
                 refuse(name, value, "must be at least 1")
         RunOptions(keep=self.keep)
-        check_positive("learning_rate", self.learning_rate, "0.001")
+        for name, good in POSITIVE.items():
+            check_positive(name, getattr(self, name), good)
         if not 0 <= self.validation < 1:
             refuse("validation", self.validation, "must be 0, or lie between 0 and 1", "0.1")
         if not self.validation and self.early_stopping is not None:
             why = "needs examples held out that tell whether an epoch was better"
             refuse("early_stopping", self.early_stopping, why, None)
-        if self.save_minutes is not None and not self.save_minutes > 0:
-            refuse("save_minutes", self.save_minutes, "must be a positive number", "10")
         if not 0 <= self.seed <= 2**32 - self.seeds:  # jax wraps a larger one without a word
             refuse("seed", self.seed, f"must lie in 0..{2**32 - self.seeds}", "0")
         self._validate_pictures()
@@ -139,8 +139,6 @@ class RunConfig(Config):
         UsageError.unless_in("--class-weights", self.class_weights, ("none", "balanced"))
         if self.color and self.grey:
             refuse("color", "with --grey", "it says both", None)
-        if not self.cache_limit > 0:
-            refuse("cache_limit", self.cache_limit, "must be positive", "8")
 
     def _validate_paths(self) -> None:
         if not self.dataset.startswith(TFDS):

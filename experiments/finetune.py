@@ -4,8 +4,7 @@ python -m experiments.finetune                                  what can be had,
 python -m experiments.finetune --data-dir DIR --weights PATH.h5 your data, your weights
 python -m experiments.finetune --preset keras                   the article's recipe
 
-MNIST, ImageNet weights of blocks 1-3, all defaults: 99.61 +- 0.05 % on the 10,000 test images
-(seeds 0, 1, 2), 73 s of features once and 26 s of training on 2 cores of an AMD EPYC, jax 0.10.2.
+What it makes of MNIST and of photos, and in what time: RESULTS.md.
 """
 
 import sys

@@ -8,11 +8,18 @@ import tyro
 
 from experiments.config import RunConfig
 from mnistjax.cli import MayChange
+from mnistjax.data.augment_text import AUGMENT, parse_augmentation
 from mnistjax.errors import UsageError
-from mnistjax.flag_checks import check_path, check_share
+from mnistjax.flag_checks import check_path, check_share, refuse
 from mnistjax.models.vgg16_table import CUTS
 from mnistjax.runs.finetune_recipes import RECIPES, Recipe
 from mnistjax.runs.stages_text import check_blocks, parse_stages
+
+SHARES, LEAST = (
+    ("weight_decay", "label_smoothing", "dropout"),
+    {"image_size": 32, "hidden": 1, "copies": 2},
+)
+PRESET = "cut", "augment", *SHARES, *LEAST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,14 @@ class FinetuneConfig(RunConfig):
     """AdamW's pull towards zero, as a share of the rate; default: the preset's."""
     label_smoothing: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
     """Share of every label spread over all classes; default: the preset's."""
+    hidden: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Width of the head's hidden layer; default: the preset's."""
+    dropout: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
+    """Share of the head's hidden values left out in each step; default: the preset's."""
+    augment: Annotated[str | None, tyro.conf.arg(metavar=AUGMENT)] = None
+    """Training images changed: shift, rotation, scale, shear, elastic, cutout, crop, flip."""
+    copies: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """With --augment: keep features of N versions of each image; --no-cache-features: new ones."""
     head: Annotated[str, tyro.conf.arg(metavar="flatten|gap")] = "flatten"
     """What the head sees of the last map: all of it, or the mean of each channel."""
     unfreeze: Annotated[str | None, tyro.conf.arg(metavar="BLOCK,...")] = None
@@ -44,8 +59,7 @@ class FinetuneConfig(RunConfig):
     @property
     def recipe(self) -> Recipe:
         """The preset's, with what the flags say instead."""
-        names = "image_size", "cut", "weight_decay", "label_smoothing"
-        return RECIPES[self.preset]._replace(**self.given(*names))
+        return RECIPES[self.preset]._replace(**self.given(*PRESET))
 
     @property
     def trained_names(self) -> list[str]:
@@ -63,11 +77,12 @@ class FinetuneConfig(RunConfig):
         if "." not in self.weights and "/" not in self.weights:
             UsageError.unless_in("--weights", self.weights, ("auto", "imagenet", "random"))
         check_path("weights", Path(self.weights))
-        for name in ("weight_decay", "label_smoothing"):
+        for name in SHARES:
             check_share(name, getattr(self.recipe, name))
-        if self.recipe.image_size < 32:
-            why = "VGG16 takes at least 32"
-            raise UsageError(f"--image-size {self.image_size}", why, fix="pass --image-size 32")
+        parse_augmentation(self.recipe.augment)
+        for name, least in LEAST.items():
+            if (value := getattr(self.recipe, name)) < least:
+                refuse(name, value, f"must be at least {least}", str(least))
         if self.stages is not None and (self.epochs or self.unfreeze):
             flag = "--epochs" if self.epochs else "--unfreeze"
             raise UsageError(f"--stages with {flag}", "it says both", fix=f"drop {flag}")

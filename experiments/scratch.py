@@ -14,14 +14,13 @@ import tyro
 from experiments.config import FILLED_IN, RunConfig
 from mnistjax import cli
 from mnistjax.cli import Before, MayChange
-from mnistjax.data.augment_text import KINDS, parse_augmentation
+from mnistjax.data.augment_text import AUGMENT, parse_augmentation
 from mnistjax.data.dataset import Dataset
 from mnistjax.errors import UsageError
 from mnistjax.flag_checks import check_share, refuse
 from mnistjax.ops.kinds import POOLS
 from mnistjax.runs.recipes import MODELS, RECIPES, WHY, Recipe
 
-AUGMENT = "|".join((*KINDS, "NAME[=X],..."))
 PRESET = "model", "augment", "label_smoothing", *FILLED_IN
 
 
@@ -99,7 +98,7 @@ def scratch(config: ScratchConfig, directory: Path) -> Dataset:
 
     data = common.load_data(config, image_size=config.image_size)
     examples = common.chosen_train(config, data)
-    splits = common.split_off_validation(config, examples, data)
+    splits = common.split_off(config, data, examples)
     config, batch_size = common.fitted(config, len(splits[0].labels))
     recipe = config.recipe
     model, described = new_network(
@@ -134,7 +133,7 @@ def scratch(config: ScratchConfig, directory: Path) -> Dataset:
     about = About(
         data=data,
         layers=layers,
-        train_examples=len(plan.train.labels),
+        train_examples=plan.examples,
         validation_examples=plan.held_out,
         network=described,
         facts=common.shared_facts(config) | {"preset": config.preset} | recipe._asdict(),

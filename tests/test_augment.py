@@ -225,11 +225,6 @@ def test_evaluation_sees_images_as_they_are(tmp_path):
     assert trained.epochs[-1]["val_loss"] == pytest.approx(wanted.loss) != np.log(10)
 
 
-def test_what_a_frozen_part_made_of_images_is_no_image():
-    with pytest.raises(UsageError, match="`augment`: changes images.*drop"):
-        plan_with(STRONG, through=lambda batch: batch)
-
-
 def test_a_strength_out_of_its_range_is_refused():
     with pytest.raises(UsageError, match=r"`rotation` 200: must lie in 0\.\.180.*rotation=10"):
         Augmentation(rotation=200.0)

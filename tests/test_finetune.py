@@ -11,7 +11,7 @@ from experiments.finetune import FinetuneConfig, main
 from experiments.finetune_run import features_of
 from mnistjax import cli
 from mnistjax.cache_dir import cache_dir
-from mnistjax.data.dataset import Split
+from mnistjax.data.dataset import Dataset, Split
 from mnistjax.errors import UsageError
 from mnistjax.rows.file import RowFile
 from mnistjax.runs.log import read_rows
@@ -101,12 +101,12 @@ def test_features_in_bfloat16_are_others(whole, tmp_path):
 
 
 def test_features_larger_than_the_limit_are_not_kept(features, capsys):
-    images = np.zeros((100, 28, 28, 1), np.uint8)
-    split = Split(images, np.zeros(100, np.int32))
-    config = FinetuneConfig(cache_limit=0.001)
+    split = Split(np.zeros((100, 28, 28, 1), np.uint8), np.zeros(100, np.int32))
+    data = Dataset("black", train=split, test=split, class_names=("zero",), origin="made up")
+    config = FinetuneConfig(cache_limit=0.001, validation=0.0)
     weights = load_weights("random", cut="block3")
-    got = features_of(config, weights, ["block1"], [split])
-    assert got.splits[0].images is images and "the cache's limit" in got.facts["why"]
+    got = features_of(config, weights, ["block1"], data, split)
+    assert got.train is got.examples is split and "the cache's limit" in got.facts["why"]
     out = capsys.readouterr().out
     assert "not cached" in out and "--cache-limit" in out
 
@@ -137,9 +137,10 @@ def test_a_cache_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monk
     (tmp_path / "file").touch()
     monkeypatch.setenv("MNISTJAX_CACHE", str(tmp_path / "file"))
     split = Split(np.zeros((2, 28, 28, 1), np.uint8), np.zeros(2, np.int32))
+    data = Dataset("black", train=split, test=split, class_names=("zero",), origin="made up")
     weights = load_weights("random", cut="block3")
-    got = features_of(FinetuneConfig(), weights, ["block1"], [split])
-    assert got.splits[0] is split and "Not a directory" in got.facts["why"]
+    got = features_of(FinetuneConfig(validation=0.0), weights, ["block1"], data, split)
+    assert got.train is split and "Not a directory" in got.facts["why"]
     assert "not cached" in capsys.readouterr().out
 
 
@@ -182,7 +183,7 @@ REFUSED = [
     ("--stages head:0", 2, "epochs from 1"),
     ("--stages head", 2, "is not NAME:EPOCHS"),
     ("--stages head:1 --epochs 3", 2, "drop --epochs"),
-    ("--cache-limit 0", 2, "must be positive"),
+    ("--cache-limit 0", 2, "must be a positive number"),
 ]
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,8 +14,6 @@ import optax
 import pytest
 
 import mnistjax as mj
-from experiments.finetune_flags import FinetuneConfig
-from experiments.finetune_run import epochs_setting
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.data.batches import epoch_order
@@ -27,6 +24,8 @@ from mnistjax.runs import checkpoint as checkpoint_module
 from mnistjax.runs import snapshot
 from mnistjax.runs.best import last
 from mnistjax.runs.checkpoint import Checkpoints
+from mnistjax.runs.finetune_recipes import RECIPES
+from mnistjax.runs.finetune_stages import epochs_setting
 from mnistjax.runs.log import read_rows
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.plan import Plan, Stage
@@ -121,11 +120,10 @@ def test_a_longer_schedule_is_told(tmp_path, capsys):
 
 
 def test_fine_tuning_with_a_falling_rate_tells_what_more_epochs_do():
-    shown: Any = SimpleNamespace(epochs=20)
-    assert "falls to 0 over all epochs" in epochs_setting(FinetuneConfig(), shown).told
-    assert epochs_setting(FinetuneConfig(preset="keras"), shown) == Setting(20, may_change=True)
-    stages = FinetuneConfig(stages="head:2,block3:1")
-    assert epochs_setting(stages, shown) == Setting(None, may_change=True)
+    small, keras = RECIPES["small"], RECIPES["keras"]
+    assert "falls to 0 over all epochs" in epochs_setting(20, small, in_stages=False).told
+    assert epochs_setting(20, keras, in_stages=False) == Setting(20, may_change=True)
+    assert epochs_setting(20, small, in_stages=True) == Setting(None, may_change=True)
 
 
 PRINTS_ORDER = """

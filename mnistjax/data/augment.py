@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
-from mnistjax.data.augment_text import USUAL, out_of_range
+from mnistjax.data.augment_text import USUAL, out_of_range, parse_augmentation
 from mnistjax.errors import DataError, UsageError
 
 Augment = Callable[[Any, Any], Array]
@@ -118,6 +118,12 @@ class Augmentation:
             inside.append(jnp.abs(pixels[None] - middle[:, None]) < self.cutout * size / 2)
         rows, columns = inside
         return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def augmentation_of(text: str, *, photos: bool) -> Augmentation | None:
+    """What `text` asks for (`parse_augmentation`); None where that is nothing."""
+    strengths = parse_augmentation(text, photos=photos)
+    return Augmentation(**strengths) if strengths else None
 
 
 ORDER = "angle", "lean", "grown", "kept", "side", "up", "left", "down", "right", "above", "beside"

@@ -20,6 +20,8 @@ PHOTOS: dict[str, Strengths] = {
     "strong": {"shift": 0.125, "flip": 0.5, "rotation": 10.0, "scale": 0.2, "cutout": 0.4},
 }
 KINDS = ("none", *CHARACTERS)
+AUGMENT = "|".join((*KINDS, "NAME[=X],..."))
+"""What may be said, for `--help`."""
 
 
 def parse_augmentation(text: str, *, photos: bool = False) -> Strengths:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32, UInt8
 
+from mnistjax.data.lazy_images import LazyImages
 from mnistjax.errors import UsageError
 from mnistjax.report.console import console
 from mnistjax.rows.cache import Cached, RowsToMake, TooLarge, Unfinished, cached_rows
@@ -28,7 +29,7 @@ def features_key(**facts: Any) -> str:
 
 def cached_features(
     compute: Callable[[UInt8[np.ndarray, "b h w c"]], Float32[Array, "b *row"]],
-    images: UInt8[np.ndarray, "n h w c"],
+    images: UInt8[np.ndarray, "n h w c"] | LazyImages,
     *,
     key: str,
     directory: Path,

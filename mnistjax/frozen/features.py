@@ -11,6 +11,7 @@ from jax import Array
 from mnistjax.cache_dir import cache_dir
 from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
+from mnistjax.data.memory import nbytes
 from mnistjax.errors import Stopped, StorageError
 from mnistjax.files import params_sha256
 from mnistjax.frozen.cache import cached_features, features_key
@@ -21,6 +22,7 @@ from mnistjax.runs.plan import itself
 from mnistjax.runs.signals import StopSignals
 from mnistjax.training.parallel import by_rows, mesh_if_several, replicate
 from mnistjax.weights.pixels import PIXELS
+from mnistjax.weights.source import Weights
 
 BATCH = 256
 
@@ -37,6 +39,15 @@ class FrozenPart:
     pixels: str = "caffe"
     """The name of what `preprocess` does: `Weights.pixels`."""
 
+    @classmethod
+    def of(
+        cls, weights: Weights, blocks: Sequence[str], *, image_size: int, dtype: str = "float32"
+    ) -> "FrozenPart":
+        """The `blocks` of `weights`, at `image_size`."""
+        how = {"image_size": image_size, "dtype": dtype, "pixels": weights.pixels}
+        preprocess = weights.preprocess(image_size)
+        return cls(params=weights.params, blocks=blocks, preprocess=preprocess, **how)
+
 
 @dataclass(frozen=True)
 class Features:
@@ -51,12 +62,19 @@ class Features:
 
 
 def frozen_features(
-    part: FrozenPart, splits: Sequence[Split], *, limit_bytes: int | None, quiet: bool = False
+    part: FrozenPart,
+    splits: Sequence[Split],
+    *,
+    limit_bytes: int | None,
+    copies: int = 1,
+    quiet: bool = False,
 ) -> Features:
     """Features of every split, in a cache of at most `limit_bytes`; with None, in every epoch.
 
     A cache that cannot be written, or would be too large, is no reason not to train: `facts["why"]`
-    says so. Raises `Stopped` at a signal; the features computed until then are kept.
+    says so. But for more than one of `copies` (`data.copies`), which are the last splits: without a
+    cache they would be other images, so this raises `StorageError`. Raises `Stopped` at a signal;
+    the features computed until then are kept.
     """
     compute = _forward(part)
 
@@ -64,10 +82,16 @@ def frozen_features(
         return batch._replace(images=compute(batch.images))
 
     def uncached(**why: str) -> Features:
+        if copies > 1:
+            fix = f"pass fewer than `copies={copies}`, or `cache_features=False` for new ones"
+            raise StorageError(f"features of {copies} copies", why["why"], fix=fix)
         return Features([*splits], through, {"used": False} | why)
 
     if limit_bytes is None:
         return uncached()
+    needed = sum(_features_bytes(compute, split.images) for split in splits)
+    if copies > 1 and needed > limit_bytes:  # one would push another out
+        return uncached(why=_too_large(needed, limit_bytes))
     shared = _shared_key(part)
     done, facts = [], {"used": True, "rows": 0, "computed": 0, "seconds": 0.0, "bytes": 0}
     with StopSignals() as stop:
@@ -86,9 +110,7 @@ def frozen_features(
             except StorageError as error:
                 return uncached(why=f"{error.what}: {error.why}")
             if isinstance(got, TooLarge):
-                need, limit = (size / 2**30 for size in got)
-                why = f"features take {need:.1f} GiB, more than the cache's limit of {limit:g}"
-                return uncached(why=why)
+                return uncached(why=_too_large(*got))
             if stop.number is not None or isinstance(got, Unfinished):
                 rows = got.rows if isinstance(got, Unfinished) else len(got.rows)
                 what = f"features of {rows:,} images are kept"
@@ -96,6 +118,16 @@ def frozen_features(
             done.append(Split(got.rows, split.labels))
             _count(facts, got)
     return Features(done, itself, facts)
+
+
+def _too_large(needed: int, limit: int) -> str:
+    need, room = needed / 2**30, limit / 2**30
+    return f"features take {need:.1f} GiB, more than the cache's limit of {room:g}"
+
+
+def _features_bytes(compute: Callable[[Array], Array], images: Any) -> int:
+    one = jax.eval_shape(compute, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+    return len(images) * nbytes(one)
 
 
 def _forward(part: FrozenPart) -> Callable[[Array | np.ndarray], Array]:
@@ -129,11 +161,13 @@ def _count(facts: dict[str, Any], got: Cached) -> None:
     facts["bytes"] += got.rows.nbytes
 
 
-def saving(facts: dict[str, Any], *, train_examples: int, epochs: int) -> str:
+def saving(facts: dict[str, Any], examples: int, *, epochs: int) -> str:
     """What the cache saved, in one line; "" where it was not used.
 
+    Of several copies an epoch uses one; without a cache each would compute new ones.
+
     >>> facts = {"used": True, "rows": 70, "computed": 70, "seconds": 7.0, "bytes": 2**20}
-    >>> saving(facts, train_examples=60, epochs=5)
+    >>> saving(facts, 60, epochs=5)
     'features: 70 of 70 images computed in 7.0 s, 1 MiB kept; 4 more epochs would have cost 24 s'
     """
     if not facts["used"]:
@@ -145,5 +179,8 @@ def saving(facts: dict[str, Any], *, train_examples: int, epochs: int) -> str:
     if not facts["computed"]:
         return line
     each = facts["seconds"] / facts["computed"]
-    more = each * train_examples * (epochs - 1)
+    if facts.get("copies", 1) > 1:
+        cost = each * examples * epochs
+        return f"{line}; images changed anew for {epochs} epochs would have cost {cost:.0f} s"
+    more = each * examples * (epochs - 1)
     return f"{line}; {epochs - 1} more epochs would have cost {more:.0f} s"

@@ -36,6 +36,7 @@ def describe(model: nnx.Module) -> dict[str, Any]:
             "blocks": list(dict.fromkeys(of.partition("_")[0] for of in _layers(model))),
             "num_classes": model.head.dense2.out_features,
             "kind": model.head.kind,
+            "hidden": [model.head.dense1.out_features],  # dropout is for training only
             "standardise": model.head.standardise is not None,
             "dtype": _dtype(model.head.dense2),
         }

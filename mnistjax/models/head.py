@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -49,12 +49,20 @@ class Standardise(nnx.Module):
         return (x - self.mean[...].reshape(1, -1)) * self.scale[...].reshape(1, -1)
 
 
+class Hidden(NamedTuple):
+    """The head's hidden layer: its width, and the share of its values left out in training."""
+
+    width: int = 256
+    dropout: float = 0.0
+
+
 class Head(nnx.Module):
-    """Flatten or global average pooling, dense 256, ReLU, dense `num_classes`.
+    """Flatten or global average pooling, a `hidden` dense layer, ReLU, dense `num_classes`.
 
     Maps float32 [batch, *map_shape] to logits. `dtype` is that of the dense layers and the logits,
     by default the parameters'. With `standardise` the features pass through
-    `Standardise` first, whose parameters are `standardise/mean` and `standardise/scale`.
+    `Standardise` first, whose parameters are `standardise/mean` and `standardise/scale`. One with
+    dropout is for `functional_with_state`.
 
     >>> head = Head(map_shape=(4, 4, 256), rngs=nnx.Rngs(0))
     >>> head(jnp.zeros((2, 4, 4, 256))).shape
@@ -68,14 +76,17 @@ class Head(nnx.Module):
         num_classes: int = 10,
         kind: Kind = "flatten",
         standardise: bool = False,
+        hidden: tuple[int] | tuple[int, float] = Hidden(),
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         size = math.prod(map_shape) if kind == "flatten" else map_shape[2]
         self.kind: Kind = kind
         self.standardise = Standardise(size) if standardise else None
-        self.dense1 = nnx.Linear(size, 256, dtype=dtype, rngs=rngs)
-        self.dense2 = nnx.Linear(256, num_classes, dtype=dtype, rngs=rngs)
+        width, dropout = Hidden(*hidden)
+        self.dense1 = nnx.Linear(size, width, dtype=dtype, rngs=rngs)
+        self.dense2 = nnx.Linear(width, num_classes, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     def __call__(
         self, x: Float[Array, "batch height width channels"]
@@ -83,7 +94,8 @@ class Head(nnx.Module):
         y = as_vector(x, self.kind)
         if self.standardise is not None:
             y = self.standardise(y)
-        return self.dense2(nnx.relu(self.dense1(y)))
+        y = nnx.relu(self.dense1(y))
+        return self.dense2(y if self.dropout is None else self.dropout(y))
 
 
 class FineTuned(nnx.Module):
@@ -91,6 +103,7 @@ class FineTuned(nnx.Module):
 
     Maps float32 [batch, *input_shape], the image or a frozen part's map, to logits. Parameters
     are `{"backbone": {layer: ...}, "head": {...}}`, without "backbone" when there are no blocks.
+    `num_classes`, `kind`, `standardise` and `hidden` are those of `Head`.
     Raises `ValueError` if `blocks` are not consecutive or do not fit `input_shape`, and `DataError`
     for images of another shape.
 
@@ -104,22 +117,13 @@ class FineTuned(nnx.Module):
         *,
         input_shape: tuple[int, int, int],
         blocks: Sequence[str] = (),
-        num_classes: int = 10,
-        kind: Kind = "flatten",
-        standardise: bool = False,
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
+        **head: Any,
     ) -> None:
         self.input_shape = tuple(input_shape)
         # The head first: it then starts the same whichever blocks are trained with it.
-        self.head = Head(
-            map_shape=map_shape(input_shape, blocks),
-            num_classes=num_classes,
-            kind=kind,
-            standardise=standardise,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.head = Head(map_shape=map_shape(input_shape, blocks), dtype=dtype, rngs=rngs, **head)
         self.backbone = VGG16(blocks=blocks, dtype=dtype, rngs=rngs)
 
     def __call__(

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 from rich.markup import escape
 
+from mnistjax.data.copies import copies_in, examples_in
 from mnistjax.data.dataset import Dataset, Split
 from mnistjax.data.prefetch import placement
 
@@ -24,8 +25,9 @@ def in_one_line(
     train, validation = splits
     kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
     held_out = f"{len(validation.labels):,}" if validation else "no"
+    copies = f" in {copies_in(train.images)} copies" if copies_in(train.images) > 1 else ""
     return (
-        f"{escape(data.name)}: {len(train.labels):,} training, {held_out} validation,"
+        f"{escape(data.name)}: {examples_in(train):,} training{copies}, {held_out} validation,"
         f" {len(data.test.labels):,} test images ({escape(data.origin)}) · {epochs} epochs"
         f" · {kind if count == 1 else f'{count} x {kind}'} · {placement(train)}"
         f" · {escape(str(directory))}"

@@ -1,6 +1,6 @@
 """The step of a stage, compiled before the first one: for each size of batch, or as a loop."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
 from mnistjax.data.prefetch import stays_on_device
@@ -18,6 +19,7 @@ from mnistjax.training.calls import InLoops, make_loop, wants_loops
 from mnistjax.training.compile import compile_for
 from mnistjax.training.loop import Event, StepEnd
 from mnistjax.training.metrics import Metrics
+from mnistjax.training.randomness import image_keys
 from mnistjax.training.state import TrainState, TrainStep
 from mnistjax.training.step import make_train_step
 
@@ -36,14 +38,14 @@ def compile_step(
         seed=plan.seed,
         mesh=mesh,
     )
-    if plan.augment is not None:
+    if plan.augment is not None and plan.through is itself:
         train_step = augmented(train_step, augment=plan.augment, seed=plan.seed)
     looped = wants_loops() and plan.through is itself and stays_on_device(plan.train)
     sizes = set() if looped else {plan.batch_size}
-    ragged = len(plan.train.labels) % plan.batch_size
+    ragged = plan.examples % plan.batch_size
     if ragged and jax.tree.leaves(state.model_state):  # `fit` ends its epochs with a smaller batch
         sizes.add(ragged)
-    compiled, seconds = {}, 0.0
+    compiled, seconds, through = {}, 0.0, _through(plan)
     for size in sizes:
         batch = jax.eval_shape(plan.through, _batch_of(plan, size))
         compiled[size], taken = compile_for(train_step, state, batch)
@@ -51,7 +53,7 @@ def compile_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         pace.step += 1
-        return compiled[len(batch.labels)](state, plan.through(batch))
+        return compiled[len(batch.labels)](state, through(batch, state.step))
 
     if not looped:
         return step, seconds
@@ -65,6 +67,19 @@ def compile_step(
         return several(state, *where)
 
     return InLoops(step, loop), seconds + taken
+
+
+def _through(plan: Plan) -> Callable[[Batch, Array], Batch]:
+    """What the batch of a step becomes on its way to it: changed, where a frozen part sees it."""
+    augment = plan.augment
+    if augment is None or plan.through is itself:
+        return lambda batch, step: plan.through(batch)
+
+    @jax.jit
+    def change(images: Array, step: Array) -> Array:
+        return augment(image_keys(plan.seed, step, len(images)), images)
+
+    return lambda batch, step: plan.through(batch._replace(images=change(batch.images, step)))
 
 
 def with_rates(events: Iterator[Event], rates: dict[str, np.ndarray]) -> Iterator[Event]:

@@ -13,6 +13,10 @@ class Recipe(NamedTuple):
     standardise: bool
     cosine: bool
     epochs: int
+    hidden: int = 256
+    dropout: float = 0.0
+    augment: str = "none"
+    copies: int = 4
 
 
 RECIPES = {

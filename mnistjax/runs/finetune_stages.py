@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from mnistjax.models.functional import Params
+from mnistjax.runs.finetune_recipes import Recipe
 from mnistjax.runs.plan import Stage
+from mnistjax.runs.settings import Setting, setting_of_epochs
 from mnistjax.training.freeze import freeze_mask
 from mnistjax.training.groups import group_by_path
 from mnistjax.training.latest import RATES
@@ -33,6 +35,13 @@ class Adam(NamedTuple):
         """The rate by steps, `after` so many; constant unless `cosine`."""
         fall = optax.cosine_decay_schedule(self.rate, steps)
         return (lambda count: fall(jnp.maximum(count - after, 0))) if self.cosine else self.rate
+
+
+def epochs_setting(epochs: int, recipe: Recipe, *, in_stages: bool) -> Setting:
+    """How many `epochs` there are by `recipe`; stages say so themselves."""
+    if in_stages:
+        return Setting(None, may_change=True)
+    return setting_of_epochs(epochs, falls="to 0" if recipe.cosine else "")
 
 
 def one_stage(

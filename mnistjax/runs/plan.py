@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from mnistjax.data.augment import Augment
 from mnistjax.data.batches import Batch, steps_per_epoch, to_unit
+from mnistjax.data.copies import examples_in
 from mnistjax.data.dataset import Split
 from mnistjax.errors import UsageError
 from mnistjax.models.functional import ApplyFn, ModelState, Params
@@ -88,7 +89,8 @@ class Plan:
     row (`runs.best`) chooses the epoch, and where nothing is held out it is the last; after
     `early_stopping` epochs without a better one the run ends. `loss_fn` and `metrics` as in
     `make_train_step`; each metric is in every row, `val_<name>` for one, and so can choose.
-    `augment` changes the raw images of each step (`augmented`), never those of an evaluation.
+    `augment` changes the raw images of each step (`augmented`), before they go `through` anything,
+    never those of an evaluation.
     """
 
     apply_fn: ApplyFn
@@ -108,9 +110,6 @@ class Plan:
     augment: Augment | None = None
 
     def __post_init__(self) -> None:
-        if self.augment is not None and self.through is not itself:
-            why = "changes images, and the step takes what a frozen part made of them"
-            raise UsageError("`augment`", why, fix="drop `augment=None`, or freeze nothing")
         if self.validation is None and self.early_stopping is not None:
             why = "nothing is held out that could tell whether an epoch was better"
             fix = "hold out a part, or drop `early_stopping=None`"
@@ -127,9 +126,14 @@ class Plan:
         return 0 if self.validation is None else len(self.validation.labels)
 
     @property
+    def examples(self) -> int:
+        """How many an epoch has: of copies of the same one each."""
+        return examples_in(self.train)
+
+    @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return steps_per_epoch(len(self.train.labels), self.batch_size)
+        return steps_per_epoch(self.examples, self.batch_size)
 
     @property
     def epochs(self) -> int:

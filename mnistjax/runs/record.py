@@ -71,7 +71,7 @@ class Recorder:
             if isinstance(event, StepEnd):
                 rate = speed.step()
             else:
-                rate = len(self._plan.train.labels) / event.train_seconds
+                rate = self._plan.examples / event.train_seconds
                 speed, state = _Speed(self._plan.batch_size), event.state
             self._log.add(event, images_per_second=rate)
             if isinstance(event, EpochEnd):  # after its row: a kill between loses neither

@@ -1,7 +1,6 @@
 """From a recipe and a new network to what a run computes."""
 
-from mnistjax.data.augment import Augmentation
-from mnistjax.data.augment_text import parse_augmentation
+from mnistjax.data.augment import augmentation_of
 from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Split
 from mnistjax.runs.best import by_accuracy, by_loss
@@ -28,7 +27,6 @@ def plan_of(
     smoothed if it is to be.
     """
     train, validation = splits
-    strengths = parse_augmentation(recipe.augment, photos=photos)
     steps = steps_per_epoch(len(train.labels), recipe.batch_size)
     stage = Stage.by_adam(epochs, recipe.learning_rate)
     if recipe.one_cycle:
@@ -46,5 +44,5 @@ def plan_of(
         loss_fn=loss_fn,
         score=by_accuracy if recipe.label_smoothing else by_loss,
         early_stopping=early_stopping,
-        augment=Augmentation(**strengths) if strengths else None,
+        augment=augmentation_of(recipe.augment, photos=photos),
     )

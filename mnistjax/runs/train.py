@@ -144,7 +144,7 @@ def _about(model: Model, data: Dataset, plan: Plan, trained: Trained, name: str)
     return About(
         data=data,
         layers=_layers(model, data, plan.params, plan.stages[0].frozen),
-        train_examples=len(plan.train.labels),
+        train_examples=plan.examples,
         validation_examples=plan.held_out,
         network=_described(model),
         facts={"experiment": name, "batch_size": plan.batch_size, "seed": plan.seed},

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 
 from mnistjax.data.batches import epoch_order, steps_per_epoch
+from mnistjax.data.copies import copies_in, examples_in, rows_of_copies
 from mnistjax.data.dataset import Split, as_split
 from mnistjax.data.source import Source
 from mnistjax.training.calls import Call, InLoops, calls_from
@@ -99,7 +100,8 @@ def fit(  # noqa: PLR0913
     a run continued from a saved state equals one never interrupted, bit for bit, on the same
     device kind and thread count. `so_far`: metrics and seconds of an epoch that was interrupted.
     `train` and `validation` may be sources of examples (`as_split`), and larger than memory: then
-    the host gathers their batches ahead, to the same bits (`batches_from`).
+    the host gathers their batches ahead, to the same bits (`batches_from`). Of `Copies` of the same
+    examples an epoch sees one of each, and the next another.
     Metrics are fetched one call late, so the device never waits for the host. A call is a step, or
     on one GPU or TPU a few (`training.calls`), where `train_step` is jitted and the images stay on
     the device. `should_stop` is asked after every call and every batch of the evaluation: True ends
@@ -152,12 +154,14 @@ def _fit(
         rows = usual_rows(validation.images.shape[1:])
         check_split(validation, "validation", score=score, batch_size=rows)
     calls_of = calls_from(train, train_step)
-    steps = steps_per_epoch(len(train.labels), batch_size)
+    count, copies = examples_in(train), copies_in(train.images)
+    steps = steps_per_epoch(count, batch_size)
     begun, done = divmod(at.step, steps)
     if done == 0 and at.train.count:  # stopped between its last step and the end of its evaluation
         begun, done = begun - 1, steps
     for epoch in range(begun, epochs):
-        order = epoch_order(seed, epoch, count=len(train.labels), batch_size=batch_size)
+        order = epoch_order(seed, epoch, count=count, batch_size=batch_size)
+        order = rows_of_copies(order, epoch, count=count, copies=copies)
         with closing(calls_of(order, first=done, padded=padded)) as calls:
             yield from _through(calls, at, epoch, should_stop, keep)
         whole = at.step == (epoch + 1) * steps
