@@ -18,6 +18,7 @@ from mnistjax.data.split import part_validation, subset
 from mnistjax.errors import UsageError
 from mnistjax.models.summary import LayerRow
 from mnistjax.platforms import choose_platform
+from mnistjax.processes import is_leader
 from mnistjax.report.begins import in_one_line
 from mnistjax.report.console import console, show_once
 from mnistjax.runs.options import RunOptions
@@ -34,6 +35,7 @@ C = TypeVar("C", bound=RunConfig)
 def over_seeds(config: C, train: Callable[[C, Path], Dataset], directory: Path) -> int:
     """`train`, with `--seeds` once for each, and what they are together; the exit code is 0."""
     show_once.cache_clear()
+    console.quiet = not is_leader()
     if config.seeds == 1:
         train(config, directory)
         return 0
@@ -60,7 +62,7 @@ def load_data(config: RunConfig, *, image_size: int) -> Dataset:
         keep_programs=config.compilation_cache,
     )
     if config.batch_size is not None:
-        check_divides(config.batch_size, jax.local_device_count())
+        check_divides(config.batch_size, jax.device_count())
     photos = Photos(
         size=image_size,
         fit=cast(Fit, config.fit),
@@ -118,7 +120,7 @@ def fitted(config: C, examples: int) -> tuple[C, int]:
     if given is not None:
         check_batch_size(given, examples)
         return config, given
-    size = min(usual, usual_batch_size(examples, jax.local_device_count()))
+    size = min(usual, usual_batch_size(examples, jax.device_count()))
     if size < usual:
         say(config, f"batch size {size}: there are {examples:,} training images (--batch-size)")
     return replace(config, batch_size=size), size

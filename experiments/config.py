@@ -1,6 +1,5 @@
 """The flags every experiment shares, and their checks: all of it before jax is imported."""
 
-import time
 from collections.abc import Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -9,13 +8,14 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from mnistjax.cli import Config, MayChange
+from mnistjax.cli import MayChange
+from mnistjax.cli_processes import ProcessFlags
 from mnistjax.data.load import DATASETS, TFDS, dataset_name
 from mnistjax.data.picture import FITS
 from mnistjax.errors import UsageError
 from mnistjax.flag_checks import check_path, check_positive, refuse
 from mnistjax.platforms import PLATFORMS
-from mnistjax.runs.directory import check_directory, newest_run, reserved
+from mnistjax.runs.directory import check_directory, newest_run, place_of_run
 from mnistjax.runs.options import RunOptions
 from mnistjax.runs.resumed import as_it_was
 from mnistjax.training.batch_size import USUAL
@@ -28,7 +28,7 @@ DTYPES, NAMES = ("float32", "bfloat16"), (*DATASETS, "tfds:NAME")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Config):
+class RunConfig(ProcessFlags):
     experiment = ""
     photo_flags = ("color", "grey", "fit", "skip_unreadable", "verify")
     flag_of = {
@@ -116,12 +116,15 @@ class RunConfig(Config):
 
     def validate(self) -> None:
         """Raise `UsageError` for the first flag that cannot work."""
+        super().validate()
         UsageError.unless_in("--dtype", self.dtype, DTYPES)
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
         for name in COUNTS:
             if (value := getattr(self, name)) is not None and value < 1:
                 refuse(name, value, "must be at least 1")
         RunOptions(keep=self.keep)
+        if self.seeds > 1 and self.is_one_of_several:
+            refuse("seeds", self.seeds, "are for a process alone", None)
         for name, good in POSITIVE.items():
             check_positive(name, getattr(self, name), good)
         if not 0 <= self.validation < 1:
@@ -162,8 +165,6 @@ class RunConfig(Config):
 
     def run_directory(self) -> AbstractContextManager[Path]:
         """The directory of this run, to be entered; raise `StorageError` if it cannot be one."""
-        if self.output is None:
-            name = f"{self.experiment}-{time.strftime('%Y%m%d-%H%M%S')}"
-            return reserved(Path("runs"), name)
-        check_directory(self.output, resume=self.resume)
-        return nullcontext(self.output)
+        if not self.join():  # process 0 has it
+            return nullcontext(self.output or Path("runs"))
+        return place_of_run(self.output, experiment=self.experiment, resume=self.resume)

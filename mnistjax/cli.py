@@ -16,7 +16,15 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from mnistjax.errors import MnistjaxError, Stopped, StorageError, UsageError
+from mnistjax import processes
+from mnistjax.errors import (
+    MnistjaxError,
+    PeerLost,
+    Stopped,
+    StorageError,
+    UsageError,
+    is_peer_lost,
+)
 from mnistjax.streams import make_lossy
 
 T = TypeVar("T")
@@ -72,7 +80,8 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     """Parse `argv` into `config_class`, call `main` with it, and return the process's exit code.
 
     Codes: 0 done, 1 bug, 2 usage, 3 data, 4 weights, 5 storage, 6 numerical, 7 memory,
-    130/143 interrupted (Ctrl-C / SIGTERM). `--debug` lets the traceback through.
+    8 another process
+    lost, 130/143 interrupted (Ctrl-C / SIGTERM). `--debug` lets the traceback through.
     """
     make_lossy()
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
@@ -91,6 +100,9 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     except MnistjaxError as error:
         return _complain(as_flags(str(error), config_class.flag_of), error.exit_code, debug)
     except Exception as error:
+        if is_peer_lost(error):
+            lost = PeerLost("another process", "has ended", fix=PeerLost.FIX)
+            return _complain(str(lost), lost.exit_code, debug)
         if _is_memory(error):
             return _complain("memory: none left. Fix: pass a smaller --batch-size", 7, debug)
         if _NOT_DETERMINISTIC.search(str(error)):
@@ -188,4 +200,5 @@ def _complain(line: str, code: int, debug: bool) -> int:
     if debug:
         raise
     print(f"error: {line}", file=sys.stderr)
+    processes.end_at_once(code)
     return code

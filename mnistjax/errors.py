@@ -1,8 +1,10 @@
 """Every way a run can be refused: one line that says what to do, and an exit code."""
 
 import difflib
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class MnistjaxError(Exception):
@@ -78,6 +80,41 @@ class NumericalError(MnistjaxError):
     """The loss stopped being a number."""
 
     exit_code = 6
+
+
+class PeerLost(MnistjaxError):
+    """Another process of the same run ended, or cannot be reached."""
+
+    exit_code = 8
+    FIX = "see what it said; start all again with --resume, fewer if need be"
+
+
+# XLA's and JAX's words, which come as ValueError and as JaxRuntimeError.
+_PEER = re.compile(r"gloo|coordination.?service|distributed service|preempted", re.IGNORECASE)
+
+
+def is_peer_lost(error: Exception) -> bool:
+    """Whether it is what JAX raises where another process is gone."""
+    return bool(_PEER.search(str(error)))
+
+
+@contextmanager
+def as_peer_lost() -> Iterator[None]:
+    """Raise `PeerLost` for what JAX raises where another process is gone.
+
+    >>> with as_peer_lost():
+    ...     raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
+    Traceback (most recent call last):
+    mnistjax.errors.PeerLost: another process: has ended. Fix: see what it said; start all again with --resume, fewer if need be
+    """  # noqa: E501
+    try:
+        yield
+    except MnistjaxError:
+        raise
+    except Exception as error:
+        if not is_peer_lost(error):
+            raise
+        raise PeerLost("another process", "has ended", fix=PeerLost.FIX) from error
 
 
 class Stopped(MnistjaxError):

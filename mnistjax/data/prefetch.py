@@ -14,6 +14,7 @@ from mnistjax.data.batches import Batch, epoch_batches, on_device
 from mnistjax.data.dataset import Split
 from mnistjax.data.lazy_images import LazyImages, origin
 from mnistjax.data.memory import fits, nbytes
+from mnistjax.data.placing import from_own_rows, own_rows
 
 AHEAD = 2  # one for the step that is asked for next, one for when that was quicker than the disk
 
@@ -44,7 +45,9 @@ def batches_from(split: Split) -> Callable[..., Batches]:
 
 
 def stays_on_device(split: Split) -> bool:
-    """Whether its images are there already, or fit."""
+    """Whether its images are there already, or fit; several processes take their rows each."""
+    if jax.process_count() > 1:
+        return False
     return isinstance(split.images, jax.Array) or fits(nbytes(split.images))
 
 
@@ -65,6 +68,7 @@ def _gathered(
 
 def _gather(split: Split, count: int, row: np.ndarray) -> Batch:
     """`take_batch` on the host, moved to the device: new arrays, since a CPU's may be the same."""
+    size, row = len(row), own_rows(row)
     real = row[row < count]
 
     def filled(rows: np.ndarray) -> np.ndarray:
@@ -73,6 +77,8 @@ def _gather(split: Split, count: int, row: np.ndarray) -> Batch:
 
     taken = (split.images[real], split.labels[real])
     taken = taken if len(real) == len(row) else map(filled, taken)
+    if jax.process_count() > 1:
+        return Batch(*map(from_own_rows(size), (*taken, row < count)))  # type: ignore[arg-type]
     return Batch(*jax.device_put((*taken, row < count)))
 
 

@@ -12,6 +12,7 @@ from mnistjax.cache_dir import cache_dir
 from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
 from mnistjax.data.memory import nbytes
+from mnistjax.data.placing import data_mesh
 from mnistjax.errors import Stopped, StorageError
 from mnistjax.files import params_sha256
 from mnistjax.frozen.cache import cached_features, features_key
@@ -20,7 +21,7 @@ from mnistjax.models.functional import Params
 from mnistjax.rows.cache import Cached, TooLarge, Unfinished
 from mnistjax.runs.plan import itself
 from mnistjax.runs.signals import StopSignals
-from mnistjax.training.parallel import by_rows, mesh_if_several, replicate
+from mnistjax.training.parallel import by_rows, replicate
 from mnistjax.weights.pixels import PIXELS
 from mnistjax.weights.source import Weights
 
@@ -138,7 +139,8 @@ def _forward(part: FrozenPart) -> Callable[[Array | np.ndarray], Array]:
     def forward(constant: Any, images: Array) -> Array:
         return apply_fn(constant, part.preprocess(images))
 
-    mesh = mesh_if_several()
+    # Of this process: another may be waiting for the file that these rows go to.
+    mesh = data_mesh(jax.local_devices()) if jax.local_device_count() > 1 else None
     jitted, constant = jax.jit(by_rows(forward, mesh=mesh)), replicate(constant, mesh)
     return lambda images: jitted(constant, images)
 

@@ -76,7 +76,7 @@ class Head(nnx.Module):
         num_classes: int = 10,
         kind: Kind = "flatten",
         standardise: bool = False,
-        hidden: tuple[int] | tuple[int, float] = Hidden(),
+        hidden: tuple = Hidden(),
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:

@@ -23,7 +23,7 @@ def in_one_line(
     'digits: 1,437 training, no validation, 360 test images'
     """
     train, validation = splits
-    kind, count = jax.local_devices()[0].device_kind, jax.local_device_count()
+    kind, count = jax.local_devices()[0].device_kind, jax.device_count()
     held_out = f"{len(validation.labels):,}" if validation else "no"
     copies = f" in {copies_in(train.images)} copies" if copies_in(train.images) > 1 else ""
     return (

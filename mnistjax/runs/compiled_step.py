@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
+from mnistjax.data.placing import shape_over_processes
 from mnistjax.data.prefetch import stays_on_device
 from mnistjax.runs.pace import Pace
 from mnistjax.runs.plan import Plan, Stage, itself
@@ -48,6 +49,7 @@ def compile_step(
     compiled, seconds, through = {}, 0.0, _through(plan)
     for size in sizes:
         batch = jax.eval_shape(plan.through, _batch_of(plan, size))
+        batch = jax.tree.map(shape_over_processes, batch)
         compiled[size], taken = compile_for(train_step, state, batch)
         seconds += taken
 

@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,16 @@ def reserved(parent: Path, name: str) -> Iterator[Path]:
             directory.rmdir()
             if made:
                 parent.rmdir()
+
+
+def place_of_run(
+    output: Path | None, *, experiment: str, resume: bool
+) -> AbstractContextManager[Path]:
+    """`output` if a run may begin or go on there, or a new directory under runs/, to be entered."""
+    if output is None:
+        return reserved(Path("runs"), f"{experiment}-{time.strftime('%Y%m%d-%H%M%S')}")
+    check_directory(output, resume=resume)
+    return nullcontext(output)
 
 
 def newest_run(parent: Path, experiment: str) -> Path:

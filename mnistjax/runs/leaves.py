@@ -27,12 +27,14 @@ def plain(state: TrainState) -> TrainState:
 
 def _plain(leaf: Any, path: str) -> Any:
     if isinstance(leaf, jax.Array):
-        return jax.random.key_data(leaf) if is_key(leaf) else leaf
+        leaf = jax.random.key_data(leaf) if is_key(leaf) else leaf
+        # Of several processes every one has all of it, and the first writes it, as its own.
+        return leaf if jax.process_count() == 1 else np.asarray(leaf)
     array = np.asarray(leaf)
     if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
         why = f"{path} is {type(leaf).__name__}, no array"
         raise UsageError("`state`", why, fix="keep what is no number beside it, in `extra`")
-    return jnp.asarray(leaf)
+    return jnp.asarray(leaf) if jax.process_count() == 1 else array
 
 
 def is_key(leaf: Any) -> bool:
@@ -63,7 +65,7 @@ def filled(leaf: Any) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         return jax.ShapeDtypeStruct((1,), leaf.dtype, sharding=device)
-    return jnp.zeros(1, leaf.dtype)
+    return np.zeros(1, leaf.dtype)
 
 
 def emptied(shape: jax.ShapeDtypeStruct, array: Any) -> Any:

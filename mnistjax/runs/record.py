@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mnistjax.processes import share
 from mnistjax.report.console import TrainingDisplay
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.log import MetricsLog
@@ -88,12 +89,13 @@ class Recorder:
         By the checkpoints alone, so that a run killed after its last save ends here as well.
         """
         best, patience = self._checkpoints.best, self._plan.early_stopping
-        if patience is None or best is None or (step - best) // self._plan.steps < patience:
+        if patience is None:
             return False
-        epochs = (step - best) // self._plan.steps
-        self.finished = True
-        self.tell(f"early stopping: no better epoch in {epochs}; a larger patience goes on")
-        return True
+        epochs = 0 if best is None else (step - best) // self._plan.steps
+        self.finished = share(epochs >= patience)
+        if self.finished:
+            self.tell(f"early stopping: no better epoch in {epochs}; a larger patience goes on")
+        return self.finished
 
     def tell(self, line: str) -> None:
         """A line for who looks on."""

@@ -15,6 +15,7 @@ from mnistjax.disk import write_whole
 from mnistjax.files import params_sha256, versions, write_json
 from mnistjax.models.functional import Params
 from mnistjax.models.summary import LayerRow
+from mnistjax.processes import is_leader
 from mnistjax.runs.archive import ARCHIVE, write_archive
 from mnistjax.runs.train_run import Trained
 from mnistjax.training.evaluate import evaluate
@@ -70,6 +71,10 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
         about.scored or about.data.test,
         model_state=trained.model_state,
     )
+    suspects = _suspects(directory, trained, about)
+    if not is_leader():
+        summary = summarise_run(trained, about, metrics)
+        return Result(metrics, summary, directory / "report.html")
     data, labels = about.data, about.data.test.labels
     scores = by_class(logits, labels, data.class_names)
     summary = summarise_run(trained, about, metrics) | {
@@ -78,7 +83,7 @@ def write_result(directory: Path, trained: Trained, about: About) -> Result:
     }
     if data.test_files:
         write_predictions(directory / "predictions.csv", data, logits)
-    more = about.figures | _suspects(directory, trained, about)
+    more = about.figures | suspects
     params = about.whole or trained.params
     write_archive(directory / ARCHIVE, params, trained.model_state, archived(about, summary))
     write_test_logits(directory / TEST_LOGITS, logits, labels)
@@ -116,6 +121,8 @@ def _suspects(directory: Path, trained: Trained, about: About) -> dict[str, Any]
         return {}
     split, scored = about.examined
     _, logits = evaluate(trained.eval_step, trained.params, scored, model_state=trained.model_state)
+    if not is_leader():
+        return {}
     suspects = find_suspects(logits, split.labels)
     write_suspects(directory / SUSPECTS, suspects, split, about.data)
     figure = suspects_figure(suspects, split, about.data)
@@ -167,7 +174,8 @@ def summarise_run(trained: Trained, about: About, metrics: Metrics) -> dict[str,
             "params_sha256": params_sha256(about.whole or trained.params),
             "platform": jax.default_backend(),
             "device_kind": jax.devices()[0].device_kind,
-            "device_count": jax.local_device_count(),
+            "device_count": jax.device_count(),
+            "process_count": jax.process_count(),
             "versions": versions(),
         }
         | (state if jax.tree.leaves(trained.model_state) else {})

@@ -22,7 +22,7 @@ from mnistjax.runs.digest import (
     unseal,
 )
 from mnistjax.runs.leaves import as_it_was, emptied, filled, plain, shape_of
-from mnistjax.runs.orbax import orbax_path, without_orbax_log
+from mnistjax.runs.orbax import as_if_alone, orbax_path, without_orbax_log
 from mnistjax.training.freeze import paths
 from mnistjax.training.state import TrainState
 
@@ -43,7 +43,7 @@ def write(
     Whatever Orbax and the disk raise comes out as it is.
     """
     record = Record(SCHEMA, step, score, extra, digests(state), {})
-    with orbax_path(directory) as path, without_orbax_log():
+    with orbax_path(directory) as path, without_orbax_log(), as_if_alone():
         ocp.save(path, _saved(state), overwrite=True)
     record = record._replace(files=file_digests(directory))
     (directory / DIGESTS).write_text(seal(record))
@@ -87,7 +87,7 @@ def load(directory: Path, *, like: TrainState) -> tuple[TrainState, Record]:
     shapes = jax.tree.map(shape_of, like)
     _compare_layouts(directory, record.leaves, layout(shapes))
     _compare_files(directory, record)
-    with orbax_path(directory) as path, without_orbax_log():
+    with orbax_path(directory) as path, without_orbax_log(), as_if_alone():
         read = ocp.load(path, _saved(shapes))
     arrays = jax.tree.map(emptied, shapes, like._replace(**read))
     _compare_arrays(directory, record.leaves, arrays)
@@ -102,7 +102,12 @@ def load_arrays(directory: Path) -> tuple[Params, ModelState]:
     """
     record = read_record(directory)
     _compare_files(directory, record)
-    with warnings.catch_warnings(), orbax_path(directory) as path, without_orbax_log():
+    with (
+        warnings.catch_warnings(),
+        orbax_path(directory) as path,
+        without_orbax_log(),
+        as_if_alone(),
+    ):
         warnings.simplefilter("ignore")  # that no devices are named: they do not matter here
         tree = jax.tree.map(np.asarray, ocp.load(path))
     model = "params/", "model_state/"  # the rest only who has the optimiser can lay out

@@ -117,7 +117,7 @@ def _say(options: RunOptions, line: str) -> None:
 
 
 def _batch_size(given: int | None, examples: int) -> int:
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     batch_size = given or usual_batch_size(examples, devices)
     check_batch_size(batch_size, examples)
     check_divides(batch_size, devices)

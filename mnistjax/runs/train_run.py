@@ -7,14 +7,16 @@ import jax
 from jax.sharding import Mesh
 
 from mnistjax.data.batches import Batch
-from mnistjax.errors import Stopped
+from mnistjax.errors import Stopped, as_peer_lost
 from mnistjax.models.functional import ModelState, Params
+from mnistjax.processes import is_leader, refuse_unless_same, share, share_arrays
 from mnistjax.report.console import TrainingDisplay, console
 from mnistjax.runs.best import best_epoch
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.claim import claim_directory, refuse_lost_checkpoints
 from mnistjax.runs.compiled_step import compile_step, with_rates
 from mnistjax.runs.diverged import explained
+from mnistjax.runs.following import OWN, Follower
 from mnistjax.runs.leaves import outline
 from mnistjax.runs.log import MetricsLog
 from mnistjax.runs.options import RunOptions
@@ -68,11 +70,30 @@ def train_run(
     `settings` go into its `config.json`, and have to be those it was made with (`Setting`). The
     first SIGINT or SIGTERM lets the work in hand end, saves it once and raises `Stopped`. Raises
     `StorageError` for a directory that cannot be used and `NumericalError` where numbers are lost.
+
+    Of several processes (`mnistjax.distributed`) the first has the directory. All call this with
+    the same arguments, else it is a `UsageError`; `PeerLost` is raised where one of them is gone.
     """
     settings, options = settings or {}, options or RunOptions()
-    claim_directory(directory, settings, resume=options.resume)
+    refuse_unless_same({n: setting.value for n, setting in settings.items() if n not in OWN})
     mesh = mesh_if_several()
     eval_step = _eval_step(plan, mesh)
+    with as_peer_lost():
+        if not is_leader():
+            return _follow(plan, eval_step, options, mesh)
+        return _lead(plan, directory, settings, options, eval_step, mesh)
+
+
+def _lead(
+    plan: Plan,
+    directory: Path,
+    settings: Settings,
+    options: RunOptions,
+    eval_step: EvalStep,
+    mesh: Mesh | None,
+) -> Trained:
+    """Train, alone or as the first of several processes."""
+    claim_directory(directory, settings, resume=options.resume)
     with Checkpoints(directory / "checkpoints", keep=options.keep) as checkpoints:
         start = _start(plan, checkpoints, directory, mesh)
         if options.resume:  # not before a whole checkpoint was found: damage leaves all as it is
@@ -91,14 +112,41 @@ def train_run(
             recorder = Recorder(plan, checkpoints, log, display)
             pace = Pace(stop, options, step=start.step)
             seconds = _through_stages(plan, start, eval_step, recorder, pace, mesh)
-        if stop.number is not None:
+        if pace.number is not None:
             what = f"step {checkpoints.steps[-1]} is saved"
-            raise Stopped(stop.number, what, fix=f"{options.again} goes on")
+            raise Stopped(pace.number, what, fix=f"{options.again} goes on")
         best = best_epoch(log.epochs, plan.chooses)
         like = outline(plan.begin(plan.stage_that_made(best["step"])))
         chosen = checkpoints.restore(best["step"], like=like).state
-    chosen = replicate((evaluated_params(chosen), chosen.model_state), mesh)
-    return Trained(*chosen, eval_step, log.epochs, best, seconds)
+    share([log.epochs, best])
+    return _trained(chosen, eval_step, log.epochs, best, seconds, mesh)
+
+
+def _follow(plan: Plan, eval_step: EvalStep, options: RunOptions, mesh: Mesh | None) -> Trained:
+    """Train with the first of several processes."""
+    start = _shared_start(plan, plan.begin(), 0, {}, mesh)
+    with StopSignals() as stop:
+        pace = Pace(stop, options, step=start.step)
+        seconds = _through_stages(plan, start, eval_step, Follower(plan), pace, mesh)
+    if pace.number is not None:
+        raise Stopped(pace.number, "process 0 has saved it", fix=f"{options.again} goes on")
+    epochs, best = share()
+    chosen = plan.begin(plan.stage_that_made(best["step"]))
+    return _trained(chosen, eval_step, epochs, best, seconds, mesh)
+
+
+def _trained(
+    chosen: TrainState,
+    eval_step: EvalStep,
+    epochs: list[dict[str, Any]],
+    best: dict[str, Any],
+    seconds: float,
+    mesh: Mesh | None,
+) -> Trained:
+    """What validation chose, in every process: the others give a state like it."""
+    model = share_arrays((evaluated_params(chosen), chosen.model_state))
+    params, model_state = replicate(model, mesh)
+    return Trained(params, model_state, eval_step, epochs, best, seconds)
 
 
 def _start(plan: Plan, checkpoints: Checkpoints, directory: Path, mesh: Mesh | None) -> Start:
@@ -106,11 +154,21 @@ def _start(plan: Plan, checkpoints: Checkpoints, directory: Path, mesh: Mesh | N
     saved = checkpoints.newest(like=lambda step: plan.begin(plan.stage_that_made(step)))
     if saved is None:
         refuse_lost_checkpoints(directory)
-    step = saved.step if saved else 0
-    state = replicate(saved.state if saved else plan.begin(), mesh)
+    step, extra = (saved.step, saved.extra) if saved else (0, {})
+    state = saved.state if saved else plan.begin()
     checkpoints.check_room(state)
     checkpoints.try_out()
-    return Start(plan.stage_that_made(step), state, read_so_far(saved.extra if saved else {}), step)
+    return _shared_start(plan, state, step, extra, mesh)
+
+
+def _shared_start(
+    plan: Plan, state: TrainState, step: int, extra: dict[str, Any], mesh: Mesh | None
+) -> Start:
+    """Where process 0 begins, in every process."""
+    step, extra = share([step, extra])
+    stage = plan.stage_that_made(step)
+    state = share_arrays(state if is_leader() else plan.begin(stage))
+    return Start(stage, replicate(state, mesh), read_so_far(extra), step)
 
 
 def _eval_step(plan: Plan, mesh: Mesh | None) -> EvalStep:
@@ -134,7 +192,7 @@ def _through_stages(
     plan: Plan,
     start: Start,
     eval_step: EvalStep,
-    recorder: Recorder,
+    recorder: Recorder | Follower,
     pace: Pace,
     mesh: Mesh | None,
 ) -> float:
@@ -164,12 +222,13 @@ def _through_stages(
         )
         rates = stage.rates_until(stage.until * plan.steps)
         state, so_far = recorder.follow(with_rates(events, rates), state), SoFar()
-        if recorder.finished or pace.signals.requested:
+        if recorder.finished or pace.number is not None:
             break
+    pace.ended()
     return compile_seconds
 
 
-def _enter(stage: Stage, state: TrainState, recorder: Recorder) -> TrainState:
+def _enter(stage: Stage, state: TrainState, recorder: Recorder | Follower) -> TrainState:
     """`state` for the next stage: optimiser states are kept, those of newly trained leaves new."""
     entered = retarget(state.opt_state, tx=stage.tx, params=state.params)
     if entered.fresh:

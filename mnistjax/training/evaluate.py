@@ -7,11 +7,12 @@ from functools import partial
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float32
 
 from mnistjax.data.batches import Batch, file_order, to_unit
 from mnistjax.data.dataset import Split, as_split
+from mnistjax.data.placing import EVERYWHERE
 from mnistjax.data.prefetch import batches_from
 from mnistjax.data.source import Source
 from mnistjax.models.functional import ApplyFn, ModelState, Params, call
@@ -47,8 +48,10 @@ def make_eval_step(
 
     mesh = mesh if mesh is None else as_data_mesh(mesh)
     shared, kinds = by_rows(forward, mesh=mesh), kinds_of(metrics)
+    # No process has the logits of another's rows, unless they are sent to all.
+    everywhere = NamedSharding(mesh, EVERYWHERE) if mesh and jax.process_count() > 1 else None
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=everywhere)
     def eval_step(
         params: Params, batch: Batch, model_state: ModelState = ()
     ) -> tuple[Metrics, Array]:

@@ -1,33 +1,21 @@
-"""One step on all local devices: each has its part of the batch, and all have the same state."""
+"""One step on all devices: each has its part of the batch, and all have the same state."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
+from mnistjax.data.placing import AXIS, BY_ROWS, EVERYWHERE, data_mesh
 from mnistjax.errors import UsageError
 from mnistjax.training.batch_size import check_divides
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState, TrainStep
 
 Tree = TypeVar("Tree")
-AXIS = "data"
-EVERYWHERE, BY_ROWS = PartitionSpec(), PartitionSpec(AXIS)
-
-
-def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with the one axis `data` over `devices`, by default all of this process.
-
-    >>> data_mesh(jax.local_devices()[:1]).axis_names
-    ('data',)
-    """
-    chosen = np.array(jax.local_devices() if devices is None else devices)
-    return Mesh(chosen, (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def as_data_mesh(mesh: Mesh) -> Mesh:
@@ -42,8 +30,8 @@ def as_data_mesh(mesh: Mesh) -> Mesh:
 
 
 def mesh_if_several() -> Mesh | None:
-    """The mesh of all devices of this process; `None` where there is just one."""
-    return data_mesh() if jax.local_device_count() > 1 else None
+    """The mesh of all devices, of every process; `None` where there is just one."""
+    return data_mesh() if jax.device_count() > 1 else None
 
 
 def replicate(tree: Tree, mesh: Mesh | None) -> Tree:

@@ -1,0 +1,284 @@
+"""Several processes that are one program: joining them, agreeing, and noticing that one is lost.
+
+Every process runs the same code on its own devices; process 0 alone has the run directory, and the
+others hear from it what it found there. JAX's runtime carries all of it: `jax.distributed`.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from mnistjax.errors import PeerLost, UsageError, as_peer_lost
+
+JOIN, LOST = 60, 15
+"""Seconds to wait for all processes at the start, and after which a silent one counts as lost."""
+BEAT = 1.0  # seconds between two signs of life
+
+
+def distributed(
+    coordinator: str | None = None,
+    *,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: int = JOIN,
+) -> None:
+    """Make this process one of several; call it before JAX looks for a device.
+
+    `coordinator` is HOST:PORT, where process 0 listens, on that address and no other. Without it
+    JAX asks Slurm, Open MPI, a Cloud TPU or Kubernetes (`jax.distributed.initialize`). From then on
+    steps go over the devices of all, and one that ends or is silent for 15 s ends the others, with
+    `PeerLost` and exit code 8. Raises `UsageError` for arguments that contradict each other, and
+    `PeerLost` if not all have come after `timeout` seconds.
+    """
+    check_processes(coordinator, num_processes, process_id)
+    import jax
+
+    more: dict[str, Any] = {}
+    if coordinator is not None:
+        # gRPC would ask a proxy for the way to a machine next door, and hang.
+        host = coordinator.rpartition(":")[0]
+        known = [os.environ.get(name) for name in ("no_proxy", "NO_PROXY")]
+        os.environ["no_proxy"] = ",".join([*filter(None, known), host])
+        more = {
+            "coordinator_address": coordinator,
+            "coordinator_bind_address": coordinator,
+            "num_processes": num_processes,
+            "process_id": process_id,
+            "cluster_detection_method": "deactivate",
+        }
+    jax.config.update("jax_check_proxy_envs", False)  # it would warn of the line above
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else pages of gRPC where a peer ends
+    try:
+        jax.distributed.initialize(
+            initialization_timeout=timeout,
+            heartbeat_timeout_seconds=10 * LOST,  # ours comes first, and names who is lost
+            shutdown_timeout_seconds=LOST,
+            **more,
+        )
+    except Exception as error:
+        raise _not_joined(coordinator, process_id, timeout, error) from error
+    _leave_on_abort()
+    _Watch().start()
+
+
+def _leave_on_abort() -> None:
+    """JAX's client aborts where the coordinator is gone, after words of its own: exit code 8, too.
+
+    A handler of Python's would wait for the main thread, which waits for who is gone; one of C runs
+    at once. (`missed_heartbeat_callback` ends in std::bad_cast, jaxlib 0.10.2.)
+    """
+    lost = PeerLost("process 0", "has ended", fix=PeerLost.FIX)
+    _kept.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: leave(lost)))
+    ctypes.CDLL(None).signal(signal.SIGABRT, _kept[-1])
+
+
+_kept: list[Any] = []  # what C holds and Python must not throw away; empty in a process alone
+
+
+def end_at_once(code: int) -> None:
+    """End one of several processes that has failed: at its usual end it would wait for all."""
+    if _kept:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def check_processes(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Raise `UsageError` where the three do not say together who this process is."""
+    given = {"num_processes": num_processes, "process_id": process_id}
+    if coordinator is None:
+        for name, value in given.items():
+            if value is not None:
+                fix = "pass `coordinator='HOST:PORT'`, too"
+                raise UsageError(f"`{name}` {value}", "says nothing alone", fix=fix)
+        return
+    for name, value in given.items():
+        if value is None:
+            fix = f"pass `{name}={'2' if name == 'num_processes' else '0'}`"
+            raise UsageError(f"`coordinator` {coordinator}", f"needs `{name}`", fix=fix)
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        fix = "pass `coordinator='127.0.0.1:9876'`"
+        raise UsageError(f"`coordinator` {coordinator}", "is no HOST:PORT", fix=fix)
+    if num_processes is not None and num_processes < 1:
+        raise UsageError(f"`num_processes` {num_processes}", "must be at least 1", fix="pass 2")
+    if process_id not in range(num_processes or 0):
+        why = f"must lie in 0..{(num_processes or 1) - 1}"
+        raise UsageError(f"`process_id` {process_id}", why, fix="pass `process_id=0`")
+
+
+def _not_joined(
+    coordinator: str | None, process_id: int | None, timeout: int, error: Exception
+) -> Exception:
+    said = " ".join(str(error).split())
+    if coordinator is None:
+        fix = "pass `coordinator`, `num_processes` and `process_id`"
+        return UsageError("`distributed=True`", f"no cluster was found ({said[:120]})", fix=fix)
+    if "already" in said or "bind" in said.lower() or "in use" in said:
+        fix = "give every process a number of its own, and every run a port"
+        return UsageError(f"`coordinator` {coordinator}", f"is taken ({said[:120]})", fix=fix)
+    who = "not all processes came" if process_id == 0 else "it does not answer"
+    fix = "start all of `num_processes`, with the same `coordinator`, where it can be reached"
+    return PeerLost(f"`coordinator` {coordinator}", f"{who} within {timeout} s", fix=fix)
+
+
+def several() -> bool:
+    """Whether this process is one of several. Looks for devices."""
+    import jax
+
+    return jax.process_count() > 1
+
+
+def is_leader() -> bool:
+    """Whether this process has the run directory, the log and the terminal: process 0, or alone."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def share(value: Any = None) -> Any:
+    """What process 0 gives, JSON, in every process; alone, `value` itself."""
+    if not several():
+        return value
+    import numpy as np
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    with as_peer_lost():
+        size = int(broadcast_one_to_all(np.int32(len(data))))
+        mine = data if is_leader() else np.zeros(size, np.uint8)
+        return json.loads(np.asarray(broadcast_one_to_all(mine)).tobytes())
+
+
+def share_arrays(tree: Any) -> Any:
+    """The arrays of process 0 in every process, on the host; alone, as they are."""
+    if not several():
+        return tree
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    with as_peer_lost():
+        return broadcast_one_to_all(tree)
+
+
+def refuse_unless_same(facts: Mapping[str, Any]) -> None:
+    """Raise `UsageError`, in every process, where one has other `facts`: by number and name."""
+    if not several():
+        return
+    import numpy as np
+    from jax.experimental.multihost_utils import process_allgather
+
+    text = [json.dumps(value, sort_keys=True, default=str) for value in facts.values()]
+    digests = [np.frombuffer(hashlib.sha256(of.encode()).digest(), np.uint8) for of in text]
+    with as_peer_lost():
+        of_all = np.asarray(process_allgather(np.stack(digests)))
+    for process, theirs in enumerate(of_all):
+        for name, own, first in zip(facts, theirs, of_all[0], strict=True):
+            if (own != first).any():
+                fix = "start every process with the same arguments, data and weights"
+                raise UsageError(f"process {process}", f"has another {name} than 0", fix=fix)
+
+
+class Agreement:
+    """The largest of what all processes say, one question late: no process waits for an answer.
+
+    >>> agree = Agreement()
+    >>> agree(2), agree.now(0)
+    (2, 0)
+    """
+
+    def __init__(self) -> None:
+        self._several, self._late = several(), None
+
+    def __call__(self, wish: int) -> int:
+        """What was the largest at the question before; alone, `wish`."""
+        if not self._several:
+            return wish
+        late, self._late = self._late, self._largest(wish)
+        with as_peer_lost():
+            return 0 if late is None else int(late)
+
+    def now(self, wish: int) -> int:
+        """The largest, waited for."""
+        if not self._several:
+            return wish
+        with as_peer_lost():
+            return int(self._largest(wish))
+
+    def _largest(self, wish: int) -> Any:
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+        from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+        mesh = Mesh(np.array(jax.devices()), ("all",), axis_types=(AxisType.Auto,))
+        rows, one = NamedSharding(mesh, PartitionSpec("all")), NamedSharding(mesh, PartitionSpec())
+        wishes = np.full(jax.local_device_count(), wish, np.int32)
+        if not hasattr(self, "_max"):
+            self._max = jax.jit(jnp.max, out_shardings=one)
+        return self._max(jax.make_array_from_process_local_data(rows, wishes))
+
+
+class _Watch:
+    """Signs of life in the coordinator's store, and the end where one stays out.
+
+    Collectives notice a process that ends: its connections close. One that stands still, or a
+    cable that is pulled, they wait for; JAX's own heartbeat then aborts with a page of C++.
+    """
+
+    def __init__(self) -> None:
+        import jax
+        from jax._src.distributed import global_state  # no public road to the store
+
+        self._store: Any = global_state.client
+        self._id = jax.process_index()
+        self._others = [i for i in range(jax.process_count()) if i != self._id]
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._answered = time.monotonic()
+
+    def start(self) -> None:
+        """Two threads, gone with the process: the store itself may be what does not answer."""
+        if self._others:
+            for work in (self._live, self._judge):
+                threading.Thread(target=work, daemon=True, name="mnistjax peers").start()
+
+    def _live(self) -> None:
+        beat = 0
+        while True:
+            beat += 1
+            try:
+                self._store.key_value_set(f"mnistjax/{self._id}", str(beat), allow_overwrite=True)
+                for key, value in self._store.key_value_dir_get("mnistjax/"):
+                    process = int(key.rpartition("/")[2])
+                    if self._seen.get(process, ("", 0.0))[0] != value:
+                        self._seen[process] = value, time.monotonic()
+                self._answered = time.monotonic()
+            except Exception:  # told by `_judge`, if it lasts
+                pass
+            time.sleep(BEAT)
+
+    def _judge(self) -> None:
+        started = time.monotonic()
+        while True:
+            time.sleep(BEAT)
+            now = time.monotonic()
+            lost = [i for i in self._others if now - self._seen.get(i, ("", started))[1] > LOST]
+            if now - self._answered > LOST:
+                lost = [0]
+            if lost:
+                names = ", ".join(map(str, lost))
+                leave(PeerLost(f"process {names}", f"silent for {LOST} s", fix=PeerLost.FIX))
+
+
+def leave(error: PeerLost) -> None:
+    """End this process at once with the line of `error`, from any thread."""
+    os.write(2, f"error: {error}\n".encode())
+    os._exit(error.exit_code)
