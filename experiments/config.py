@@ -160,7 +160,7 @@ class RunConfig(ProcessFlags):
             return self
         output = self.output or newest_run(Path("runs"), self.experiment)
         check_directory(output, resume=True)
-        asked_now = given | {"output", "resume", "quiet", "debug"}
+        asked_now = given | {"output", "resume", "quiet", *ProcessFlags.__dataclass_fields__}
         return replace(as_it_was(self, output, but=asked_now), output=output)
 
     def run_directory(self) -> AbstractContextManager[Path]:

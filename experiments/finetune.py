@@ -1,10 +1,8 @@
-"""Fine-tune VGG16 with Keras's weights: frozen blocks, a new head.
+"""Fine-tune VGG16 with Keras's weights: what it makes of MNIST and of photos is in RESULTS.md.
 
 python -m experiments.finetune                                  what can be had, said loudly
 python -m experiments.finetune --data-dir DIR --weights PATH.h5 your data, your weights
 python -m experiments.finetune --preset keras                   the article's recipe
-
-What it makes of MNIST and of photos, and in what time: RESULTS.md.
 """
 
 import sys

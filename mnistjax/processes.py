@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -44,6 +45,8 @@ def distributed(
     if coordinator is not None:
         # gRPC would ask a proxy for the way to a machine next door, and hang.
         host = coordinator.rpartition(":")[0]
+        if process_id == 0:
+            _refuse_taken(coordinator)
         known = [os.environ.get(name) for name in ("no_proxy", "NO_PROXY")]
         os.environ["no_proxy"] = ",".join([*filter(None, known), host])
         more = {
@@ -55,16 +58,24 @@ def distributed(
         }
     jax.config.update("jax_check_proxy_envs", False)  # it would warn of the line above
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else pages of gRPC where a peer ends
+    _leave_on_abort()
+    # JAX's own limit ends in an abort, and pages of C++.
+    lonely = threading.Timer(timeout, leave, [_not_all_came(coordinator, process_id, timeout)])
+    lonely.daemon = True
+    lonely.start()
     try:
         jax.distributed.initialize(
-            initialization_timeout=timeout,
+            initialization_timeout=2 * timeout,
             heartbeat_timeout_seconds=10 * LOST,  # ours comes first, and names who is lost
             shutdown_timeout_seconds=LOST,
             **more,
         )
     except Exception as error:
-        raise _not_joined(coordinator, process_id, timeout, error) from error
-    _leave_on_abort()
+        said = " ".join(str(error).split())[:160]
+        fix = "pass `coordinator`, `num_processes` and `process_id`"
+        raise UsageError("`distributed=True`", f"no cluster was found ({said})", fix=fix) from error
+    finally:
+        lonely.cancel()
     _Watch().start()
 
 
@@ -116,19 +127,22 @@ def check_processes(
         raise UsageError(f"`process_id` {process_id}", why, fix="pass `process_id=0`")
 
 
-def _not_joined(
-    coordinator: str | None, process_id: int | None, timeout: int, error: Exception
-) -> Exception:
-    said = " ".join(str(error).split())
-    if coordinator is None:
-        fix = "pass `coordinator`, `num_processes` and `process_id`"
-        return UsageError("`distributed=True`", f"no cluster was found ({said[:120]})", fix=fix)
-    if "already" in said or "bind" in said.lower() or "in use" in said:
-        fix = "give every process a number of its own, and every run a port"
-        return UsageError(f"`coordinator` {coordinator}", f"is taken ({said[:120]})", fix=fix)
-    who = "not all processes came" if process_id == 0 else "it does not answer"
-    fix = "start all of `num_processes`, with the same `coordinator`, where it can be reached"
-    return PeerLost(f"`coordinator` {coordinator}", f"{who} within {timeout} s", fix=fix)
+def _refuse_taken(coordinator: str) -> None:
+    """Raise `UsageError` where process 0 cannot listen."""
+    host, _, port = coordinator.rpartition(":")
+    try:
+        with socket.create_server((host.strip("[]"), int(port))):
+            pass
+    except OSError as error:
+        fix = "pass another port, or start only one process as number 0"
+        why = f"cannot be listened at: {error.strerror}"
+        raise UsageError(f"`coordinator` {coordinator}", why, fix=fix) from error
+
+
+def _not_all_came(coordinator: str | None, process_id: int | None, timeout: int) -> PeerLost:
+    who = "not all processes came" if process_id == 0 else "no answer, or not all processes came"
+    fix = "start each number once, with the same coordinator, where it can be reached"
+    return PeerLost(f"coordinator {coordinator}", f"{who} within {timeout} s", fix=fix)
 
 
 def several() -> bool:

@@ -1,0 +1,188 @@
+"""Several processes are one run: same bits, one directory, and no hang where one is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from several_processes import DIGITS, ROOT, Group, command
+
+import mnistjax as mj
+from experiments.scratch import ScratchConfig, main
+from mnistjax import cli
+from mnistjax.errors import PeerLost, UsageError, as_peer_lost
+from mnistjax.processes import Agreement, check_processes, refuse_unless_same, share, share_arrays
+from mnistjax.runs.pace import Pace
+from mnistjax.runs.signals import StopSignals
+
+WHERE = "127.0.0.1:9876"
+EPOCHS = "--epochs", "8"
+
+
+def digest(output: Path) -> str:
+    return json.loads((output / "summary.json").read_text())["params_sha256"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def on_two_devices(tmp_path_factory, cache):
+    """What one process makes of it on two devices."""
+    output = tmp_path_factory.mktemp("one") / "run"
+    one = command(*DIGITS, *EPOCHS, "--output", str(output), cache=cache, devices=2)
+    _, err = one.communicate(timeout=120)
+    assert one.returncode == 0, err
+    return output
+
+
+def test_two_processes_have_the_bits_of_one_with_two_devices(on_two_devices, tmp_path, cache):
+    with Group(2, *EPOCHS, output=tmp_path / "run", cache=cache) as group:
+        assert group.ended() == [(0, ""), (0, "")]
+    assert digest(tmp_path / "run") == digest(on_two_devices)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["process_count"], summary["device_count"]) == (2, 2)
+    rows = [
+        (run / "metrics.jsonl").read_text().splitlines()
+        for run in (tmp_path / "run", on_two_devices)
+    ]
+    losses = [[row["loss"] for row in map(json.loads, of) if row["kind"] == "step"] for of in rows]
+    assert losses[0] == losses[1] and len(losses[0]) == 8 * 5
+    assert np.load(tmp_path / "run" / "test_logits.npz")["logits"].shape == (360, 10)
+
+
+def test_one_that_is_killed_ends_the_other_and_one_process_goes_on(on_two_devices, tmp_path, cache):
+    with Group(2, *EPOCHS, output=tmp_path / "run", cache=cache) as group:
+        group.until_epoch(2)
+        group.processes[1].kill()
+        ((code, said),) = group.ended([0])
+    assert code == 8 and said.startswith("error: another process: has ended. Fix: ")
+    assert said.count("\n") == 0 and not (tmp_path / "run" / "summary.json").exists()
+    flags = *DIGITS, *EPOCHS, "--resume", "--output", str(tmp_path / "run")
+    again = command(*flags, cache=cache, devices=2)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert digest(tmp_path / "run") == digest(on_two_devices)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_signal_to_one_stops_all_and_all_go_on(number, on_two_devices, tmp_path, cache):
+    with Group(2, *EPOCHS, output=tmp_path / "run", cache=cache) as group:
+        group.until_epoch(2)
+        group.processes[number].send_signal(signal.SIGTERM)
+        ended = group.ended()
+    assert [code for code, _ in ended] == [143, 143]
+    assert ended[0][1].startswith("interrupted: step ") and "is saved" in ended[0][1]
+    with Group(2, *EPOCHS, "--resume", output=tmp_path / "run", cache=cache) as group:
+        assert group.ended() == [(0, ""), (0, "")]
+    assert digest(tmp_path / "run") == digest(on_two_devices)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_that_stands_still_ends_the_other(number, tmp_path, cache):
+    with Group(2, "--epochs", "500", output=tmp_path / "run", cache=cache) as group:
+        group.until_epoch(2)
+        group.processes[number].send_signal(signal.SIGSTOP)
+        ((code, said),) = group.ended([1 - number])
+    assert (code, said.partition(".")[0]) == (8, f"error: process {number}: silent for 15 s")
+
+
+@pytest.mark.soak
+def test_the_coordinator_killed_ends_the_other(tmp_path, cache):
+    with Group(2, "--epochs", "500", output=tmp_path / "run", cache=cache) as group:
+        group.until_epoch(2)
+        group.processes[0].kill()
+        ((code, said),) = group.ended([1])
+    assert code == 8 and said.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "flags", [("--model", "resnet"), ("--early-stopping", "1"), ("--save-steps", "3")]
+)
+def test_four_processes_have_the_bits_of_one_with_four_devices(flags, tmp_path, cache):
+    flags = *EPOCHS, *flags
+    with Group(4, *flags, output=tmp_path / "run", cache=cache) as group:
+        assert group.ended() == [(0, "")] * 4
+    one = command(*DIGITS, *flags, "--output", str(tmp_path / "one"), cache=cache, devices=4)
+    assert one.communicate(timeout=240) and one.returncode == 0
+    assert digest(tmp_path / "run") == digest(tmp_path / "one")
+
+
+@pytest.mark.soak
+def test_other_settings_are_refused_by_process_and_name(tmp_path, cache):
+    with Group(1, "--num-processes", "2", output=tmp_path / "run", cache=cache) as group:
+        who = "--coordinator", group.coordinator, "--num-processes", "2", "--process-id", "1"
+        flags = "--output", str(tmp_path / "run"), *who, "--seed", "5"
+        group.processes.append(command(*DIGITS, *flags, cache=cache))
+        line = "error: process 1: has another seed than 0"
+        assert [(code, said.partition(". ")[0]) for code, said in group.ended()] == [(2, line)] * 2
+    assert not (tmp_path / "run").exists()
+
+
+REFUSED = [
+    (("--coordinator", WHERE), f"--coordinator {WHERE}: needs --num-processes"),
+    (("--num-processes", "2"), "--num-processes 2: says nothing alone"),
+    (("--process-id", "1"), "--process-id 1: says nothing alone"),
+    (("--coordinator", "host", "--num-processes", "2", "--process-id", "0"), "is no HOST:PORT"),
+    (("--coordinator", WHERE, "--num-processes", "2", "--process-id", "2"), "must lie in 0..1"),
+    (
+        ("--coordinator", WHERE, "--num-processes", "2", "--process-id", "0", "--distributed"),
+        "--distributed with --coordinator",
+    ),
+    (
+        ("--coordinator", WHERE, "--num-processes", "2", "--process-id", "0", "--seeds", "2"),
+        "--seeds 2: are for a process alone",
+    ),
+]
+
+
+@pytest.mark.parametrize(("flags", "says"), REFUSED, ids=[row[1] for row in REFUSED])
+def test_flags_that_do_not_say_who_this_is(flags, says, capsys):
+    assert cli.run(ScratchConfig, main, ["--dataset", "digits", *flags]) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_refused_before_jax_listens():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UsageError, match="cannot be listened at.*another port"):
+            mj.distributed(where, num_processes=2, process_id=0)
+
+
+def test_flags_are_checked_without_jax():
+    code = "import sys, mnistjax.processes, mnistjax.cli_processes; print('jax' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert out.stdout == "False\n"
+
+
+def test_alone_nothing_is_shared_and_every_wish_counts_at_once(tmp_path):
+    assert share({"a": 1}) == {"a": 1} and share_arrays(tmp_path) is tmp_path
+    refuse_unless_same({"seed": object()})
+    check_processes(None, None, None)
+    agree = Agreement()
+    assert (agree(3), agree(0), agree.now(2)) == (3, 0, 2)
+    with StopSignals() as stop:
+        pace = Pace(stop, mj.RunOptions(), step=0)
+        assert pace() is False and pace.number is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert pace() is True and pace.number == signal.SIGTERM
+
+
+def test_what_jax_says_of_a_lost_process_is_told_apart():
+    with pytest.raises(PeerLost, match="has ended"), as_peer_lost():
+        raise RuntimeError("UNKNOWN: Gloo all-reduce failed: Read error: Connection reset by peer")
+    with pytest.raises(RuntimeError, match="shapes"), as_peer_lost():
+        raise RuntimeError("shapes differ")
+    assert PeerLost.exit_code == 8
