@@ -10,7 +10,7 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -25,6 +25,7 @@ from mnistjax.errors import (
     UsageError,
     is_peer_lost,
 )
+from mnistjax.flag_checks import as_flags
 from mnistjax.streams import make_lossy
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     except Exception as error:
         if is_peer_lost(error):
             lost = PeerLost("another process", "has ended", fix=PeerLost.FIX)
-            return _complain(str(lost), lost.exit_code, debug)
+            return _complain(as_flags(str(lost)), lost.exit_code, debug)
         if _is_memory(error):
             return _complain("memory: none left. Fix: pass a smaller --batch-size", 7, debug)
         if _NOT_DETERMINISTIC.search(str(error)):
@@ -117,29 +118,6 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         fix = "Fix: run again with --debug and report the traceback as a bug"
         return _complain(f"unexpected {what.rstrip('.')}. {fix}", 1, debug)
-
-
-def as_flags(text: str, flag_of: Mapping[str, str] | None = None) -> str:
-    """The arguments that `text` names in backquotes as the flags of a command line.
-
-    `flag_of` says what is not called as the argument is, or of one value: `{"verify=False": "--any"}`.
-
-    >>> as_flags("`batch_size` 3: pass `batch_size=8`, `resume=True`, `cache=False` or `cut='a'`")
-    '--batch-size 3: pass --batch-size 8, --resume, --no-cache or --cut a'
-    >>> as_flags("pass another `directory`", {"directory": "--output"})
-    'pass another --output'
-    """  # noqa: E501
-
-    def flag(match: re.Match[str]) -> str:
-        name, value = match.group(1), match.group(2)
-        if whole := (flag_of or {}).get(f"{name}={value}"):
-            return whole
-        flag = (flag_of or {}).get(name, f"--{name.replace('_', '-')}")
-        if value == "False":
-            return flag.replace("--", "--no-", 1)
-        return flag if value in (None, "True") else f"{flag} {value.strip(chr(39))}"
-
-    return re.sub(r"`(\w+)(?:=([^`]*))?`", flag, text)
 
 
 # XLA's words, for an operation it has in no deterministic form and for a full memory.

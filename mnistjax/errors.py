@@ -86,7 +86,7 @@ class PeerLost(MnistjaxError):
     """Another process of the same run ended, or cannot be reached."""
 
     exit_code = 8
-    FIX = "see what it said; start all again with --resume, fewer if need be"
+    FIX = "see what it said; start all again with `resume=True`, fewer if need be"
 
 
 # XLA's and JAX's words, which come as ValueError and as JaxRuntimeError.
@@ -105,7 +105,7 @@ def as_peer_lost() -> Iterator[None]:
     >>> with as_peer_lost():
     ...     raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
     Traceback (most recent call last):
-    mnistjax.errors.PeerLost: another process: has ended. Fix: see what it said; start all again with --resume, fewer if need be
+    mnistjax.errors.PeerLost: another process: has ended. Fix: see what it said; start all again with `resume=True`, fewer if need be
     """  # noqa: E501
     try:
         yield

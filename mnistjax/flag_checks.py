@@ -1,7 +1,9 @@
-"""Checks of flags, before jax is imported: each raises `UsageError` in the words of the user."""
+"""Flags, before jax is imported: checks in the words of the user, and arguments as flags."""
 
 import math
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,3 +40,26 @@ def check_path(name: str, path: Path) -> None:
         refuse(name, ascii(str(path)), "holds a control character", "DIR")
     if max((len(os.fsencode(part)) for part in path.parts), default=0) > 255:
         refuse(name, f"{str(path)[:40]}...", "holds a name of more than 255 bytes", "DIR")
+
+
+def as_flags(text: str, flag_of: Mapping[str, str] | None = None) -> str:
+    """The arguments that `text` names in backquotes as the flags of a command line.
+
+    `flag_of` says what is not called as the argument is, or of one value: `{"verify=False": "--any"}`.
+
+    >>> as_flags("`batch_size` 3: pass `batch_size=8`, `resume=True`, `cache=False` or `cut='a'`")
+    '--batch-size 3: pass --batch-size 8, --resume, --no-cache or --cut a'
+    >>> as_flags("pass another `directory`", {"directory": "--output"})
+    'pass another --output'
+    """  # noqa: E501
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match.group(1), match.group(2)
+        if whole := (flag_of or {}).get(f"{name}={value}"):
+            return whole
+        flag = (flag_of or {}).get(name, f"--{name.replace('_', '-')}")
+        if value == "False":
+            return flag.replace("--", "--no-", 1)
+        return flag if value in (None, "True") else f"{flag} {value.strip(chr(39))}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", flag, text)

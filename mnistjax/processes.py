@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mnistjax.errors import PeerLost, UsageError, as_peer_lost
+from mnistjax.flag_checks import as_flags
 
 JOIN, LOST = 60, 15
 """Seconds to wait for all processes at the start, and after which a silent one counts as lost."""
@@ -294,5 +295,5 @@ class _Watch:
 
 def leave(error: PeerLost) -> None:
     """End this process at once with the line of `error`, from any thread."""
-    os.write(2, f"error: {error}\n".encode())
+    os.write(2, f"error: {as_flags(str(error))}\n".encode())
     os._exit(error.exit_code)

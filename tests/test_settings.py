@@ -33,7 +33,7 @@ FIXED |= {"seeds"}  # one run stays one; several may become more: test_seeds.py
         (
             FinetuneConfig(),
             {"preset", "image_size", "cut", "weight_decay", "label_smoothing", "head", "unfreeze"}
-            | {"stages"},
+            | {"stages", "hidden", "dropout", "augment", "copies"},
         ),
     ],
     ids=["shared", "scratch", "finetune"],
