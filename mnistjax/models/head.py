@@ -52,7 +52,7 @@ class Standardise(nnx.Module):
 class Head(nnx.Module):
     """Flatten or global average pooling, dense 256, ReLU, dense `num_classes`.
 
-    Maps float32 [batch, *map_shape] to logits. `dtype` is that of the dense layers and the logits,
+    Maps float32 `[batch, *map_shape]` to logits. `dtype` is that of the dense layers and the logits,
     by default the parameters'. With `standardise` the features pass through
     `Standardise` first, whose parameters are `standardise/mean` and `standardise/scale`.
 
