@@ -1,17 +1,29 @@
 """`pytest docs` runs every block of the pages: one namespace and one empty directory a page."""
 
+import atexit
+import builtins
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack, chdir
 from doctest import ELLIPSIS
+from importlib.metadata import version
+from unittest.mock import patch
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# As tests/conftest.py, and for its reason: the pages compile more than they compute.
+if version("jaxlib").startswith("0.10."):
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    )
 
 from sybil import Sybil
 from sybil.evaluators.doctest import DocTestEvaluator
 from sybil.parsers.abstract.doctest import DocTestStringParser
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
 
+CACHE = tempfile.mkdtemp()  # of all pages: several train the same CNN, which compiles once
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 collect_ignore_glob = ["*.py"]  # Sphinx's and figures', which draw when they are imported
 # As a reader has JAX, not as strictly as the tests do: tests/conftest.py.
 USUAL = {"jax_numpy_rank_promotion": "allow", "jax_numpy_dtype_promotion": "standard"}
@@ -20,25 +32,24 @@ USUAL = {"jax_numpy_rank_promotion": "allow", "jax_numpy_dtype_promotion": "stan
 def setup(namespace) -> None:
     import jax
 
-    before = {name: getattr(jax.config, name) for name in USUAL}
-    place, home = tempfile.mkdtemp(), os.getcwd()
-    namespace["_undo"] = (home, place, before, os.environ.get("MNISTJAX_CACHE"))
-    namespace["__name__"] = "__main__"
-    for name, value in USUAL.items():
-        jax.config.update(name, value)
-    os.environ["MNISTJAX_CACHE"] = os.path.join(place, ".cache")
-    os.chdir(place)
+    with ExitStack() as stack:
+        place = tempfile.mkdtemp()
+        stack.callback(shutil.rmtree, place)
+        stack.enter_context(chdir(place))
+        stack.enter_context(patch.dict(os.environ, {"MNISTJAX_CACHE": CACHE}))
+        for name, value in USUAL.items():
+            stack.callback(jax.config.update, name, getattr(jax.config, name))
+            jax.config.update(name, value)
+        # Pictures in reports are not looked at here, and a third of a small run's time.
+        figures = "mnistjax.report.figures"
+        stack.enter_context(patch(f"{figures}.save_png", lambda figure, path: path.touch()))
+        stack.enter_context(patch(f"{figures}.to_svg", lambda figure, salt: "<svg></svg>"))
+        namespace |= {"__name__": "__main__", "_undo": stack.pop_all()}
 
 
 def teardown(namespace) -> None:
-    import jax
-
-    home, place, before, cache = namespace["_undo"]
-    os.chdir(home)
-    shutil.rmtree(place)
-    for name, value in before.items():
-        jax.config.update(name, value)
-    os.environ.pop("MNISTJAX_CACHE") if cache is None else os.environ.update(MNISTJAX_CACHE=cache)
+    namespace["_undo"].close()
+    vars(builtins).pop("_", None)  # what >>> printed last; tyro wants all builtins hashable
 
 
 class Sessions:
