@@ -52,9 +52,9 @@ class Standardise(nnx.Module):
 class Head(nnx.Module):
     """Flatten or global average pooling, dense 256, ReLU, dense `num_classes`.
 
-    Maps float32 `[batch, *map_shape]` to logits. `dtype` is that of the dense layers and the logits,
-    by default the parameters'. With `standardise` the features pass through
-    `Standardise` first, whose parameters are `standardise/mean` and `standardise/scale`.
+    Maps float32 `[batch, *map_shape]` to logits. `dtype` is that of the dense layers and the
+    logits, by default the parameters'. With `standardise` the features pass through `Standardise`
+    first, whose parameters are `standardise/mean` and `standardise/scale`.
 
     >>> head = Head(map_shape=(4, 4, 256), rngs=nnx.Rngs(0))
     >>> head(jnp.zeros((2, 4, 4, 256))).shape
