@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").glob("*.md")]
-PAGES = [page for page in PAGES + [*(ROOT / "experiments").glob("*.md")] if "_build" not in page.parts]
+ROOMS = (ROOT, ROOT / "docs", ROOT / "docs" / "learn", ROOT / "experiments", ROOT / "tests")
+PAGES = [page for room in ROOMS for page in sorted(room.glob("*.md"))]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 

@@ -26,5 +26,5 @@ def lead_out(app, doctree: nodes.document) -> None:
 
 
 def setup(app) -> dict[str, bool]:
-    app.connect("doctree-read", lead_out)
+    app.connect("doctree-read", lead_out, priority=100)  # before Sphinx copies what it links to
     return {"parallel_read_safe": True, "parallel_write_safe": True}
