@@ -20,6 +20,7 @@ html_css_files = ["pages.css"]
 
 default_role = "code"  # docstrings have Markdown's backquotes
 autodoc_typehints = "none"  # in the signature they would fill a screen; the text names shapes
+autodoc_preserve_defaults = True  # `to_unit`, not `<function to_unit>`
 autodoc_member_order = "bysource"
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline", "attrs_block", "deflist"]

@@ -1,7 +1,9 @@
 """The pages as Markdown: links, headings, pictures, and the reference. Blocks: docs/conftest.py."""
 
 import importlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -84,6 +86,26 @@ def test_the_reference_has_every_public_name_once_and_no_other(module):
     if module == "mnistjax":
         shown += ["as_lax"]  # named there as that of mnistjax.ops, where it is described
     assert "ops" in asked and sorted(shown) == sorted(public)
+
+
+def test_the_site_is_built_without_a_warning_and_asks_nothing_of_the_network(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
+    done = subprocess.run(
+        [*command, "-d", tmp_path / "trees", ROOT / "docs", tmp_path / "site"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr
+    pages = {page.name: page.read_text() for page in (tmp_path / "site").rglob("*.html")}
+    outside = r'<(?:script|link|img|source|iframe)\b[^>]*(?:src|href)="(?:https?:)?//'
+    assert len(pages) > 20 and not [
+        name for name, text in pages.items() if re.search(outside, text)
+    ]
+    styles = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.css"))
+    assert not re.search(r"""(?:@import|url\()\s*["']?(?:https?:)?//""", styles)
+    assert 'id="mnistjax.train"' in pages["reference.html"]
 
 
 @pytest.mark.parametrize("module", ["mnistjax", "mnistjax.ops"])

@@ -1,6 +1,8 @@
 """`{room} NAME`: what a public module lists in its stub of one room, from the docstrings."""
 
 import ast
+import inspect
+from importlib import import_module
 from pathlib import Path
 
 from sphinx.util.docutils import SphinxDirective
@@ -20,6 +22,15 @@ def names_of(stub: Path, room: str = "") -> list[str]:
     ]
 
 
+def called(there: object) -> str:
+    """How a Flax module is made, which its metaclass hides; of all else Sphinx sees it."""
+    if not isinstance(there, type) or type(there).__call__ is type.__call__:
+        return ""
+    _, *parameters = inspect.signature(there.__init__).parameters.values()
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
+    return str(inspect.Signature(plain))
+
+
 class Room(SphinxDirective):
     required_arguments = 1
 
@@ -30,8 +41,10 @@ class Room(SphinxDirective):
         self.env.note_dependency(str(stub))
         lines = []
         for name in names_of(stub, "" if room == "ops" else room):
-            kind = KINDS[isinstance(getattr(__import__(module, fromlist=[name]), name), type)]
-            lines += [f".. {kind}:: {module}.{name}", "   :members:" * (kind == "autoclass"), ""]
+            there = getattr(import_module(module), name)
+            kind = KINDS[isinstance(there, type)]
+            lines += [f".. {kind}:: {module}.{name}{called(there)}"]
+            lines += ["   :members:" * (kind == "autoclass"), ""]
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```")
 
 
