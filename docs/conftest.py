@@ -49,7 +49,8 @@ def setup(namespace) -> None:
 
 def teardown(namespace) -> None:
     namespace["_undo"].close()
-    vars(builtins).pop("_", None)  # what >>> printed last; tyro wants all builtins hashable
+    if hasattr(builtins, "_"):  # what >>> printed last; tyro wants all builtins hashable
+        delattr(builtins, "_")
 
 
 class Sessions:

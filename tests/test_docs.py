@@ -106,6 +106,7 @@ def test_the_site_is_built_without_a_warning_and_asks_nothing_of_the_network(tmp
     styles = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.css"))
     assert not re.search(r"""(?:@import|url\()\s*["']?(?:https?:)?//""", styles)
     assert 'id="mnistjax.train"' in pages["reference.html"]
+    assert "<math xmlns" in pages["functional.html"] and "MathJax" not in "".join(pages.values())
 
 
 @pytest.mark.parametrize("module", ["mnistjax", "mnistjax.ops"])
