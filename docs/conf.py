@@ -10,6 +10,8 @@ html_title = "mnistjax"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "mathml", "repository", "room"]
 exclude_patterns = ["_build", "_ext", "figures"]
 
+highlight_language = "text"  # a block that names no language is a command or a listing
+
 html_theme = "furo"
 html_copy_source = False
 html_show_sourcelink = False
