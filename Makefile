@@ -3,6 +3,7 @@
 #   make finetune   fine-tune a frozen VGG16 (ARGS as above)
 #   make serve      a page that reads what you draw; trains first if nothing is trained
 #   make test       lint, types, tests
+#   make docs       these pages as HTML: docs/_build/index.html, read without a network
 #   make soak       hundreds of kills, thousands of damaged checkpoints: docs/reliability.md
 #   make bench      how fast this machine is, against peers; make bench-peers first
 #   make bench-peers   PyTorch and TensorFlow in environments of their own, for benchmarks
@@ -14,7 +15,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: scratch finetune serve test types tests soak bench bench-peers bench-tpu format lock clean
+.PHONY: scratch finetune serve docs test types tests soak bench bench-peers bench-tpu format lock clean
 
 scratch: $(VENV)/.installed
 	$(BIN)/python -m experiments.scratch $(ARGS)
@@ -37,6 +38,11 @@ types:
 
 tests:
 	$(BIN)/pytest $(ARGS)
+
+# A warning is an error: a link that leads nowhere, a name without a docstring.
+docs: $(VENV)/.installed-test
+	$(BIN)/sphinx-build -b html -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
 
 soak: $(VENV)/.installed-test
 	$(BIN)/pytest -m soak -n 0 -s $(ARGS)
@@ -83,4 +89,4 @@ lock:
 	  -c constraints.txt -o constraints-test.txt
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-torch .venv-tensorflow .venv-tpu .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-torch .venv-tensorflow .venv-tpu .pytest_cache .ruff_cache .hypothesis docs/_build

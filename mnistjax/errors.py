@@ -11,7 +11,7 @@ class MnistjaxError(Exception):
     """An error for the user, not for a debugger: `<what>: <why>. Fix: <one action>`.
 
     Arguments stand in backquotes, `batch_size` or `batch_size=128`: a command line turns them into
-    its flags (`mnistjax.cli.as_flags`).
+    its flags (`mnistjax.flag_checks.as_flags`).
 
     Args:
       what: the thing at fault, with its name: a flag, a path.

@@ -74,7 +74,7 @@ def test_files_are_short_and_experiments_are_flags_and_calls():
 
 
 def test_the_library_speaks_of_arguments_not_of_flags():
-    """`mnistjax.cli.as_flags` makes flags of them, for who uses a command line."""
+    """`mnistjax.flag_checks.as_flags` makes flags of them, for who uses a command line."""
     speaks_flags = {"cli.py", "cli_processes.py", "flag_checks.py", "__main__.py"}
     found = [
         f"{path.relative_to(ROOT)}: {text}"

@@ -59,10 +59,10 @@ class Hidden(NamedTuple):
 class Head(nnx.Module):
     """Flatten or global average pooling, a `hidden` dense layer, ReLU, dense `num_classes`.
 
-    Maps float32 [batch, *map_shape] to logits. `dtype` is that of the dense layers and the logits,
-    by default the parameters'. With `standardise` the features pass through
-    `Standardise` first, whose parameters are `standardise/mean` and `standardise/scale`. One with
-    dropout is for `functional_with_state`.
+    Maps float32 `[batch, *map_shape]` to logits. `dtype` is that of the dense layers and the
+    logits, by default the parameters'. With `standardise` the features pass through `Standardise`
+    first, whose parameters are `standardise/mean` and `standardise/scale`. One with dropout is for
+    `functional_with_state`.
 
     >>> head = Head(map_shape=(4, 4, 256), rngs=nnx.Rngs(0))
     >>> head(jnp.zeros((2, 4, 4, 256))).shape
