@@ -1,6 +1,7 @@
 """One step on all devices: each has its part of the batch, and all have the same state."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import jax
@@ -37,6 +38,25 @@ def mesh_if_several() -> Mesh | None:
 def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
     """`tree` with every array on every device of `mesh`; as it is where there is no mesh."""
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, EVERYWHERE))
+
+
+def sum_over(tree: Tree, axis: str) -> Tree:
+    """The sum of every leaf over the mapped `axis`, as one array of each dtype.
+
+    Between two processes on one machine's loopback Gloo takes 4.2 ms for 225 thousand floats in one
+    array, and 33 in eight (a core each; with two 2.3 and 10). Devices of one process would not need
+    it, but another program is rounded otherwise, and theirs are to be the same bits.
+    """
+    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, tree))
+    summed: list[Array] = [*leaves]
+    for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):  # in the same order everywhere
+        places = [place for place, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        flat = [leaves[place].reshape(-1) for place in places]
+        ends = list(accumulate(len(part) for part in flat))
+        parts = jnp.split(jax.lax.psum(jnp.concatenate(flat), axis), ends[:-1])
+        for place, part in zip(places, parts, strict=True):
+            summed[place] = part.reshape(leaves[place].shape)
+    return jax.tree.unflatten(structure, summed)
 
 
 def over_mesh(step: TrainStep, *, mesh: Mesh, donate: bool = True) -> jax.stages.Wrapped:

@@ -26,7 +26,14 @@ from mnistjax.training.latest import latest, left_out
 from mnistjax.training.losses import LossFn, cross_entropy
 from mnistjax.training.metrics import Metric, Metrics, kinds_of
 from mnistjax.training.optimiser import update
-from mnistjax.training.parallel import AXIS, as_data_mesh, donated, over_mesh, over_mesh_as_one
+from mnistjax.training.parallel import (
+    AXIS,
+    as_data_mesh,
+    donated,
+    over_mesh,
+    over_mesh_as_one,
+    sum_over,
+)
 from mnistjax.training.state import TrainState, TrainStep
 
 
@@ -122,7 +129,7 @@ def make_step(  # noqa: PLR0913
             trainable = jax.tree.map(lambda p: vary(p, varying(batch.labels)), trainable)
         (loss, grads, metrics), model_state = sums(objective, trainable, state, batch)
         if axis is not None:
-            loss, grads, metrics = jax.lax.psum((loss, grads, metrics), axis)
+            loss, grads, metrics = sum_over((loss, grads, metrics), axis)
         scale = 1 / jnp.asarray(metrics.count, jnp.float32)
         loss, grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), (loss, grads))
         return Sums(loss, grads, metrics), model_state
