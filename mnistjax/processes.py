@@ -147,17 +147,17 @@ def _not_all_came(coordinator: str | None, process_id: int | None, timeout: int)
 
 
 def several() -> bool:
-    """Whether this process is one of several. Looks for devices."""
+    """Whether this process is one of several; only then JAX looks for devices."""
     import jax
 
-    return jax.process_count() > 1
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_leader() -> bool:
     """Whether this process has the run directory, the log and the terminal: process 0, or alone."""
     import jax
 
-    return jax.process_index() == 0
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def share(value: Any = None) -> Any:
