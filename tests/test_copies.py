@@ -9,6 +9,7 @@ import optax
 import pytest
 from conftest import few_digits_to_test
 from finished_runs import finetune_run
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.core import Tracer
@@ -24,6 +25,8 @@ from mnistjax.errors import DataError, Stopped, StorageError
 from mnistjax.files import params_sha256
 from mnistjax.frozen.features import FrozenPart
 from mnistjax.frozen.prepared import prepare
+from mnistjax.models.functional import functional_with_state
+from mnistjax.models.head import FineTuned
 from mnistjax.runs.settings import settings_of
 from mnistjax.training.randomness import image_keys
 
@@ -206,6 +209,18 @@ def test_nothing_frozen_leaves_it_to_the_steps():
     weights = mj.load_weights("random", cut="block3")
     got = prepared(FrozenPart.of(weights, [], image_size=32), toy())
     assert got.augment_in_steps == STRONG and got.copies == 1
+
+
+def test_dropout_of_the_head_is_for_training():
+    how = {"input_shape": (2, 2, 8), "rngs": nnx.Rngs(0)}
+    apply_fn, params, state = functional_with_state(FineTuned(hidden=(64, 0.5), **how))
+    plain, same = mj.functional(FineTuned(hidden=(64,), **how | {"rngs": nnx.Rngs(0)}))
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), params, same))
+    maps = jax.random.normal(jax.random.key(0), (3, 2, 2, 8))
+    evaluated, _ = apply_fn(params, state, maps, None)
+    np.testing.assert_allclose(evaluated, plain(params, maps), atol=1e-6)
+    trained = [apply_fn(params, state, maps, jax.random.key(step))[0] for step in (1, 2)]
+    assert (trained[0] != trained[1]).any() and (trained[0] != evaluated).any()
 
 
 FLAGS = "--augment", "light", "--copies", "2", "--dropout", "0.3", "--hidden", "32"
