@@ -212,9 +212,11 @@ def test_nothing_frozen_leaves_it_to_the_steps():
 
 
 def test_dropout_of_the_head_is_for_training():
-    how = {"input_shape": (2, 2, 8), "rngs": nnx.Rngs(0)}
-    apply_fn, params, state = functional_with_state(FineTuned(hidden=(64, 0.5), **how))
-    plain, same = mj.functional(FineTuned(hidden=(64,), **how | {"rngs": nnx.Rngs(0)}))
+    def model(*hidden):
+        return FineTuned(input_shape=(2, 2, 8), hidden=hidden, rngs=nnx.Rngs(0))
+
+    apply_fn, params, state = functional_with_state(model(64, 0.5))
+    plain, same = mj.functional(model(64))
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), params, same))
     maps = jax.random.normal(jax.random.key(0), (3, 2, 2, 8))
     evaluated, _ = apply_fn(params, state, maps, None)
