@@ -15,10 +15,8 @@ from mnistjax.models.vgg16_table import CUTS
 from mnistjax.runs.finetune_recipes import RECIPES, Recipe
 from mnistjax.runs.stages_text import check_blocks, parse_stages
 
-SHARES, LEAST = (
-    ("weight_decay", "label_smoothing", "dropout"),
-    {"image_size": 32, "hidden": 1, "copies": 2},
-)
+SHARES = "weight_decay", "label_smoothing", "dropout"
+LEAST = {"image_size": 32, "hidden": 1, "copies": 2}
 PRESET = "cut", "augment", *SHARES, *LEAST
 
 

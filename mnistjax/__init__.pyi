@@ -19,6 +19,7 @@ from .inference.classifier import load as load
 from .inference.compare import compare_runs as compare_runs
 from .inference.export import Exported as Exported
 from .inference.export import export as export
+from .joining import distributed as distributed
 from .models.cnn import CNN as CNN
 from .models.deep import DeepCNN as DeepCNN
 from .models.functional import functional as functional
@@ -28,7 +29,6 @@ from .models.head import Head as Head
 from .models.summary import summarise as summarise
 from .models.vgg16 import VGG16 as VGG16
 from .ops.lowering import as_lax as as_lax
-from .processes import distributed as distributed
 from .runs.checkpoint import Checkpoints as Checkpoints
 from .runs.options import RunOptions as RunOptions
 from .runs.plan import Plan as Plan

@@ -16,14 +16,13 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from mnistjax import processes
+from mnistjax import joining
 from mnistjax.errors import (
     MnistjaxError,
-    PeerLost,
     Stopped,
     StorageError,
     UsageError,
-    is_peer_lost,
+    as_peer_lost,
 )
 from mnistjax.flag_checks import as_flags
 from mnistjax.streams import make_lossy
@@ -91,7 +90,8 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
         config.validate()
         config = config.completed(given(sys.argv[1:] if argv is None else argv))
         config.validate()
-        return main(config)
+        with as_peer_lost():
+            return main(config)
     except KeyboardInterrupt:
         fix = "Fix: run it again, with --resume if it had begun to train"
         return _complain(f"interrupted. {fix}", 128 + signal.SIGINT, debug)
@@ -101,9 +101,6 @@ def run(config_class: type[C], main: Callable[[C], int], argv: Sequence[str] | N
     except MnistjaxError as error:
         return _complain(as_flags(str(error), config_class.flag_of), error.exit_code, debug)
     except Exception as error:
-        if is_peer_lost(error):
-            lost = PeerLost("another process", "has ended", fix=PeerLost.FIX)
-            return _complain(as_flags(str(lost)), lost.exit_code, debug)
         if _is_memory(error):
             return _complain("memory: none left. Fix: pass a smaller --batch-size", 7, debug)
         if _NOT_DETERMINISTIC.search(str(error)):
@@ -178,5 +175,5 @@ def _complain(line: str, code: int, debug: bool) -> int:
     if debug:
         raise
     print(f"error: {line}", file=sys.stderr)
-    processes.end_at_once(code)
+    joining.end_at_once(code)
     return code

@@ -7,7 +7,8 @@ import tyro
 
 from mnistjax.cli import Config, MayChange
 from mnistjax.errors import UsageError
-from mnistjax.processes import check_processes, distributed, is_leader
+from mnistjax.joining import check_processes, distributed
+from mnistjax.processes import is_leader
 
 
 @dataclass(frozen=True, kw_only=True)

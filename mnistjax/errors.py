@@ -93,11 +93,6 @@ class PeerLost(MnistjaxError):
 _PEER = re.compile(r"gloo|coordination.?service|distributed service|preempted", re.IGNORECASE)
 
 
-def is_peer_lost(error: Exception) -> bool:
-    """Whether it is what JAX raises where another process is gone."""
-    return bool(_PEER.search(str(error)))
-
-
 @contextmanager
 def as_peer_lost() -> Iterator[None]:
     """Raise `PeerLost` for what JAX raises where another process is gone.
@@ -112,7 +107,7 @@ def as_peer_lost() -> Iterator[None]:
     except MnistjaxError:
         raise
     except Exception as error:
-        if not is_peer_lost(error):
+        if not _PEER.search(str(error)):
             raise
         raise PeerLost("another process", "has ended", fix=PeerLost.FIX) from error
 

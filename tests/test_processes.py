@@ -15,7 +15,8 @@ import mnistjax as mj
 from experiments.scratch import ScratchConfig, main
 from mnistjax import cli
 from mnistjax.errors import PeerLost, UsageError, as_peer_lost
-from mnistjax.processes import Agreement, check_processes, refuse_unless_same, share, share_arrays
+from mnistjax.joining import check_processes
+from mnistjax.processes import Agreement, refuse_unless_same, share, share_arrays
 from mnistjax.runs.log import read_rows
 from mnistjax.runs.pace import Pace
 from mnistjax.runs.signals import StopSignals
