@@ -10,6 +10,7 @@ that it is killed, and the copy that did it lies in DIRECTORY. Copies that came 
 there too, under names that say what: put them into tests/corpus/, which the tests replay.
 """
 
+import ctypes
 import gzip
 import io
 import json
@@ -39,6 +40,7 @@ from mnistjax.errors import MnistjaxError
 from mnistjax.weights.safetensors import read_safetensors, write_safetensors
 
 MEMORY = 200 * 2**20
+M_ARENA_MAX = -8  # of glibc's malloc.h
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 4, 4)).astype(np.uint8)
 SETTINGS = {"batch_size": 128, "seed": 0, "dataset_sha256": "ab" * 32}
 PHOTO = np.kron(PIXELS[:3], np.ones((1, 4, 4), np.uint8)).transpose(1, 2, 0)
@@ -266,7 +268,12 @@ def damaged(whole: bytes, limit: int, chance: random.Random) -> bytes:
 
 
 def bound_memory() -> None:
-    """Allow `MEMORY` more than is mapped now."""
+    """Allow `MEMORY` more than is mapped now.
+
+    Threads that JAX has begun share one heap from here on: glibc would map 64 MB for each at its
+    first allocation, whenever that comes on a busy machine, and two of those are the limit.
+    """
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
