@@ -13,7 +13,7 @@ from mnistjax.cli_processes import ProcessFlags
 from mnistjax.data.load import DATASETS, TFDS, dataset_name
 from mnistjax.data.picture import FITS
 from mnistjax.errors import UsageError
-from mnistjax.flag_checks import check_path, check_positive, refuse
+from mnistjax.flag_checks import check_least, check_path, check_positive, refuse
 from mnistjax.platforms import PLATFORMS
 from mnistjax.runs.directory import check_directory, newest_run, place_of_run
 from mnistjax.runs.options import RunOptions
@@ -22,7 +22,8 @@ from mnistjax.training.batch_size import USUAL
 
 C = TypeVar("C", bound="RunConfig")
 FILLED_IN = "batch_size", "learning_rate"
-COUNTS = "train_size", "epochs", "batch_size", "early_stopping", "save_steps", "log_every", "seeds"
+COUNTS = "train_size", "epochs", "batch_size", "accumulate", "early_stopping", "save_steps"
+COUNTS += "log_every", "seeds"
 POSITIVE = {"learning_rate": "0.001", "save_minutes": "10", "cache_limit": "8"}
 DTYPES, NAMES = ("float32", "bfloat16"), (*DATASETS, "tfds:NAME")
 
@@ -67,6 +68,8 @@ class RunConfig(ProcessFlags):
     """Passes over the data; default: the preset's, on small sets up to 50, for 500 steps."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Examples per step; default: the preset's, fewer on small sets."""
+    accumulate: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Cut each step's batch in N: less memory, the same update (statistics are a portion's)."""
     learning_rate: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Adam's step size; default: the preset's."""
     find_mislabelled: MayChange[bool] = False
@@ -120,8 +123,7 @@ class RunConfig(ProcessFlags):
         UsageError.unless_in("--dtype", self.dtype, DTYPES)
         UsageError.unless_in("--platform", self.platform or "cpu", PLATFORMS)
         for name in COUNTS:
-            if (value := getattr(self, name)) is not None and value < 1:
-                refuse(name, value, "must be at least 1")
+            check_least(name, getattr(self, name), 1)
         RunOptions(keep=self.keep)
         if self.seeds > 1 and self.is_one_of_several:
             refuse("seeds", self.seeds, "are for a process alone", None)

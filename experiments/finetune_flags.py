@@ -10,7 +10,7 @@ from experiments.config import RunConfig
 from mnistjax.cli import MayChange
 from mnistjax.data.augment_text import AUGMENT, parse_augmentation
 from mnistjax.errors import UsageError
-from mnistjax.flag_checks import check_path, check_share, refuse
+from mnistjax.flag_checks import check_least, check_path, check_share
 from mnistjax.models.vgg16_table import CUTS
 from mnistjax.runs.finetune_recipes import RECIPES, Recipe
 from mnistjax.runs.stages_text import check_blocks, parse_stages
@@ -79,8 +79,7 @@ class FinetuneConfig(RunConfig):
             check_share(name, getattr(self.recipe, name))
         parse_augmentation(self.recipe.augment)
         for name, least in LEAST.items():
-            if (value := getattr(self.recipe, name)) < least:
-                refuse(name, value, f"must be at least {least}", str(least))
+            check_least(name, getattr(self.recipe, name), least)
         if self.stages is not None and (self.epochs or self.unfreeze):
             flag = "--epochs" if self.epochs else "--unfreeze"
             raise UsageError(f"--stages with {flag}", "it says both", fix=f"drop {flag}")

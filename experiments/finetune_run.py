@@ -80,6 +80,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> Dataset:
         score=by_accuracy if recipe.label_smoothing else by_loss,
         early_stopping=config.early_stopping,
         augment=got.augment_in_steps,
+        accumulate=config.accumulate,
     )
     common.banner(config, directory, (got.train, got.validation, data), plan.epochs)
     common.show_model(config, layers, f"recipe {config.preset}: {WHY[config.preset]}")

@@ -122,6 +122,7 @@ def scratch(config: ScratchConfig, directory: Path) -> Dataset:
         photos=data.photos is not None,
         loss_fn=common.loss_of(config, splits[0].labels, data, recipe.label_smoothing),
         early_stopping=config.early_stopping,
+        accumulate=config.accumulate,
     )
     if config.find_learning_rate:
         common.console.print(say_rate(plan, directory), highlight=False)

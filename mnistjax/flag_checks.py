@@ -28,6 +28,12 @@ def check_positive(name: str, value: float | None, good: str) -> None:
         refuse(name, value, "must be a positive number", good)
 
 
+def check_least(name: str, value: int | None, least: int) -> None:
+    """Refuse what is less than `least`."""
+    if value is not None and value < least:
+        refuse(name, value, f"must be at least {least}", str(least))
+
+
 def check_share(name: str, value: float) -> None:
     """Refuse what does not lie from 0 to below 1."""
     if not 0 <= value < 1:

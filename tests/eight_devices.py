@@ -147,6 +147,16 @@ def test_only_sums_cross_between_devices_and_only_once():
     assert not re.search("all-gather|all-to-all|collective-permute", text)
 
 
+def test_all_devices_share_every_portion_of_a_model_with_state():
+    """Rows of one portion that lay on one device would be sent to all the others."""
+    model, params, model_state = nnx_model()
+    step = make_train_step(apply_fn=model, tx=TX, mesh=data_mesh(), micro_batch=16)
+    state = replicate(init_state(params, TX, model_state), data_mesh())
+    text = str(step.lower(state, some_batch()).compile().as_text())
+    assert " while(" in text and " all-reduce(" in text
+    assert not re.search("all-gather|all-to-all|collective-permute", text)
+
+
 @pytest.mark.parametrize("make", [over_eight, by_pmap])
 def test_a_batch_that_does_not_divide_is_refused(make):
     with pytest.raises(UsageError, match="`batch_size` 30: does not divide by 8.*24 or 32"):

@@ -17,8 +17,8 @@ from mnistjax.runs.directory import began, check_directory, newest_run
 from mnistjax.runs.settings import Setting, check_same_run, settings_of, write_config
 
 # What decides what the next step computes: a resumed run has to have the same.
-FIXED = {"train_size", "validation", "batch_size", "learning_rate", "seed", "dtype"}
-FIXED |= {"fit", "color", "grey", "class_weights"}
+FIXED = {"train_size", "validation", "batch_size", "accumulate", "seed", "dtype"}
+FIXED |= {"learning_rate", "fit", "color", "grey", "class_weights"}
 FIXED |= {"seeds"}  # one run stays one; several may become more: test_seeds.py
 
 

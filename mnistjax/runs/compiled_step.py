@@ -7,19 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jaxtyping import Array
 
 from mnistjax.data.batches import Batch
 from mnistjax.data.placing import shape_over_processes
 from mnistjax.data.prefetch import stays_on_device
+from mnistjax.models.functional import ApplyWithState
 from mnistjax.runs.pace import Pace
 from mnistjax.runs.plan import Plan, Stage, itself
 from mnistjax.training.augmented import augmented
 from mnistjax.training.calls import InLoops, make_loop, wants_loops
 from mnistjax.training.compile import compile_for
+from mnistjax.training.freeze import trainable_part
 from mnistjax.training.loop import Event, StepEnd
 from mnistjax.training.metrics import Metrics
+from mnistjax.training.micro_batch import micro_batch_size
 from mnistjax.training.randomness import image_keys
 from mnistjax.training.state import TrainState, TrainStep
 from mnistjax.training.step import make_train_step
@@ -36,6 +40,7 @@ def compile_step(
         frozen=stage.frozen,
         loss_fn=plan.loss_fn,
         metrics=plan.metrics,
+        micro_batch=rows_at_once(plan, stage, mesh),
         seed=plan.seed,
         mesh=mesh,
     )
@@ -69,6 +74,22 @@ def compile_step(
         return several(state, *where)
 
     return InLoops(step, loop), seconds + taken
+
+
+def rows_at_once(plan: Plan, stage: Stage, mesh: Mesh | None = None) -> int | None:
+    """Rows that the step takes at once; `None` for as many as suit it.
+
+    Devices share a portion of a model with state, and each cuts its own rows of another's.
+    """
+    if plan.accumulate == 1:
+        return None
+    devices = 1 if mesh is None else mesh.size
+    rows = -(-plan.batch_size // (devices * plan.accumulate))
+    if isinstance(plan.apply_fn, ApplyWithState):
+        return devices * rows
+    images = jax.eval_shape(plan.through, _batch_of(plan, plan.batch_size)).images
+    trains = optax.tree.size(trainable_part(plan.params, stage.frozen))
+    return min(rows, micro_batch_size(images.shape, parameters=trains) or rows)
 
 
 def _through(plan: Plan) -> Callable[[Batch, Array], Batch]:

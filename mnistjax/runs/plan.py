@@ -90,7 +90,8 @@ class Plan:
     `early_stopping` epochs without a better one the run ends. `loss_fn` and `metrics` as in
     `make_train_step`; each metric is in every row, `val_<name>` for one, and so can choose.
     `augment` changes the raw images of each step (`augmented`), before they go `through` anything,
-    never those of an evaluation.
+    never those of an evaluation. The gradient of a batch is summed over at least `accumulate`
+    portions, one after another in the memory of one; statistics of batches are those of a portion.
     """
 
     apply_fn: ApplyFn
@@ -108,8 +109,12 @@ class Plan:
     score: Score = by_loss
     early_stopping: int | None = None
     augment: Augment | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
+        if not 1 <= self.accumulate <= self.batch_size:
+            why = f"a batch of {self.batch_size} has no such number of portions"
+            raise UsageError(f"`accumulate` {self.accumulate}", why, fix="pass `accumulate=2`")
         if self.validation is None and self.early_stopping is not None:
             why = "nothing is held out that could tell whether an epoch was better"
             fix = "hold out a part, or drop `early_stopping=None`"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mnistjax.report.rate_test import write_rate_test
+from mnistjax.runs.compiled_step import rows_at_once
 from mnistjax.runs.plan import Plan
 from mnistjax.training.learning_rate import find_learning_rate
 from mnistjax.training.step import make_step
@@ -18,6 +19,7 @@ def say_rate(plan: Plan, directory: Path) -> str:
             apply_fn=plan.apply_fn,
             tx=tx,
             preprocess=plan.preprocess,
+            micro_batch=rows_at_once(plan, plan.stages[0]),
             loss_fn=plan.loss_fn,
             seed=plan.seed,
         ),

@@ -1,5 +1,7 @@
 """From a recipe and a new network to what a run computes."""
 
+from typing import Any
+
 from mnistjax.data.augment import augmentation_of
 from mnistjax.data.batches import steps_per_epoch
 from mnistjax.data.dataset import Split
@@ -19,12 +21,12 @@ def plan_of(
     seed: int,
     photos: bool,
     loss_fn: LossFn,
-    early_stopping: int | None = None,
+    **more: Any,
 ) -> Plan:
     """Train `model` by `recipe`, for `epochs`, on the first of `splits`; the second chooses.
 
     `photos` may be mirrored, characters may not (`parse_augmentation`). `loss_fn` as it is, so
-    smoothed if it is to be.
+    smoothed if it is to be; `more` are other fields of the plan.
     """
     train, validation = splits
     steps = steps_per_epoch(len(train.labels), recipe.batch_size)
@@ -43,6 +45,6 @@ def plan_of(
         seed=seed,
         loss_fn=loss_fn,
         score=by_accuracy if recipe.label_smoothing else by_loss,
-        early_stopping=early_stopping,
         augment=augmentation_of(recipe.augment, photos=photos),
+        **more,
     )

@@ -90,13 +90,18 @@ def sum_with_state(
     """`fn(model_state, batch, key)`, sums and a new state, over portions of exactly `size` in turn.
 
     No row is made up, since it would count in statistics: what is left over is a portion of its
-    own. Each portion goes on from the state of the one before, with a key of its own.
+    own. Each portion goes on from the state of the one before, with a key of its own, and has rows
+    from the whole length of the batch, so that all devices which share it share every portion.
     """
     count = len(batch.labels)
     if size is None or count <= size:
         return fn(model_state, batch, key)
     whole = count // size
-    portions = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), batch)
+
+    def split(x: jax.Array) -> jax.Array:
+        return x[: whole * size].reshape(size, whole, *x.shape[1:]).swapaxes(0, 1)
+
+    portions = jax.tree.map(split, batch)
 
     def one(model_state: ModelState, number: tuple[jax.Array, Batch]):
         sums, model_state = fn(model_state, number[1], jax.random.fold_in(key, number[0]))
