@@ -49,7 +49,8 @@ def over_seeds(config: C, train: Callable[[C, Path], Dataset], directory: Path) 
 
     how = {"settings": settings_of(config), "options": run_options(config, directory)}
     trained = train_seeds(train_one, directory, seeds=seeds, **how)
-    console.print(write_seeds(trained, trained.returned), highlight=False)
+    if is_leader():
+        console.print(write_seeds(trained, trained.returned), highlight=False)
     trained.refuse_diverged()
     return 0
 

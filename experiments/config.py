@@ -125,8 +125,6 @@ class RunConfig(ProcessFlags):
         for name in COUNTS:
             check_least(name, getattr(self, name), 1)
         RunOptions(keep=self.keep)
-        if self.seeds > 1 and self.is_one_of_several:
-            refuse("seeds", self.seeds, "are for a process alone", None)
         for name, good in POSITIVE.items():
             check_positive(name, getattr(self, name), good)
         if not 0 <= self.validation < 1:

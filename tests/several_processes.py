@@ -1,6 +1,7 @@
 """Real processes on loopback: `Group` starts the commands of one run, and reads what they said."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,19 +20,69 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def command(*flags: str, cache: Path, devices: int = 1, module: str = "experiments.scratch"):
-    """A process of `devices` devices, in the environment of a user, not of the tests."""
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def users(cache: Path, devices: int = 1) -> dict[str, str]:
+    """The environment of a user, not of the tests, with so many devices."""
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    environment |= {"MNISTJAX_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
-    environment |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment |= {"MNISTJAX_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    return environment | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+
+
+def command(*flags: str, cache: Path, devices: int = 1, module: str = "experiments.scratch"):
+    """A process of `devices` devices."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *flags],
         cwd=ROOT,
-        env=environment,
+        env=users(cache, devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+FAKE_SRUN = """#!/bin/bash
+for task in $(seq 0 $((SLURM_NTASKS - 1))); do
+  SLURM_PROCID=$task SLURM_LOCALID=$task "$@" &
+  tasks+=($!)
+done
+for task in "${tasks[@]}"; do wait $task || code=$?; done
+exit ${code:-0}
+"""
+
+
+def sbatch(script: str, *flags: str, place: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    """Run a batch file in `place` as Slurm does, but for `srun`, which starts all tasks here."""
+    asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", script, re.M))
+    assert asked.keys() <= {"job-name", "nodes", "ntasks-per-node", "signal"}, asked
+    srun = place / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text(FAKE_SRUN)
+    srun.chmod(0o755)
+    first = 2**16 - 2**12  # where JAX takes the port from, by the number of the job
+    job = next(n for n in range(1, 2**12) if is_free(first + n))
+    path = f"{srun.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    tasks = int(asked["nodes"]) * int(asked["ntasks-per-node"])
+    slurm = {"SLURM_JOB_ID": job, "SLURM_NTASKS": tasks, "SLURM_STEP_NODELIST": "localhost"}
+    return subprocess.run(
+        ["bash", "-c", script, "sbatch", *flags],
+        cwd=place,
+        env=users(cache) | {k: str(v) for k, v in slurm.items()} | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+
+
+def without_gloo(said: str) -> str:
+    """What was said, but for Gloo's own line."""
+    return "\n".join(line for line in said.splitlines() if not line.startswith("[Gloo]"))
 
 
 class Group:
@@ -54,9 +105,9 @@ class Group:
             process.kill()
             process.communicate()
 
-    def until_epoch(self, number: int) -> None:
-        """Wait until the row of that epoch is written."""
-        log, until = self.output / "metrics.jsonl", time.monotonic() + DEADLINE
+    def until_epoch(self, number: int, *, of: str = "") -> None:
+        """Wait until the row of that epoch is written, by the member `of` several seeds."""
+        log, until = self.output / of / "metrics.jsonl", time.monotonic() + DEADLINE
         while not (log.exists() and log.read_text().count('"kind": "epoch"') >= number):
             assert time.monotonic() < until and None in [p.poll() for p in self.processes]
             time.sleep(0.02)
@@ -66,5 +117,4 @@ class Group:
         chosen = range(len(self.processes)) if which is None else which
         said = [self.processes[number].communicate(timeout=DEADLINE)[1] for number in chosen]
         codes = [self.processes[number].returncode for number in chosen]
-        lines = ["\n".join(x for x in of.splitlines() if not x.startswith("[Gloo]")) for of in said]
-        return list(zip(codes, lines, strict=True))
+        return list(zip(codes, map(without_gloo, said), strict=True))

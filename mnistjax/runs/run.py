@@ -6,6 +6,7 @@ from typing import Any
 
 from mnistjax.errors import StorageError
 from mnistjax.models.functional import ModelState, Params
+from mnistjax.processes import is_leader
 from mnistjax.runs.checkpoint import Checkpoints
 from mnistjax.runs.directory import CONFIG, read_config
 from mnistjax.runs.log import epoch_rows, read_rows
@@ -23,7 +24,7 @@ class Run:
 
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
-        if not (self.directory / CONFIG).is_file():
+        if is_leader() and not (self.directory / CONFIG).is_file():  # others may not see it
             fix = "pass the `directory` of one"
             raise StorageError(str(directory), "holds no run", fix=fix)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnistjax.errors import NumericalError, Stopped
+from mnistjax.processes import is_leader, share
 from mnistjax.report.console import console
 from mnistjax.runs.claim import claim_directory
 from mnistjax.runs.directory import CONFIG, check_directory, read_config
@@ -66,19 +67,15 @@ def train_seeds(
     'seed-7'
     """
     directory, options = Path(directory), options or RunOptions()
-    check_directory(directory, resume=options.resume)
-    several = options.resume and read_config(directory).get("seeds", 1) > 1
-    settings = {**(settings or {}), "seeds": Setting(len(seeds), may_change=several, absent=1)}
-    claim_directory(directory, settings, resume=options.resume)
-    if options.resume:
-        write_config(directory, settings)
+    if is_leader():
+        _claim(directory, len(seeds), settings or {}, resume=options.resume)
     trained = Seeds(directory, {}, {})
     for number, seed in enumerate(seeds, 1):
         member = directory / f"seed-{seed}"
         if not options.quiet:
             console.print(f"[bold]seed {seed}[/] · {number} of {len(seeds)}", highlight=False)
         try:
-            begun = (member / CONFIG).is_file()
+            begun = share((member / CONFIG).is_file())
             returned = train_one(seed, member, replace(options, resume=begun))
         except NumericalError as error:
             trained.diverged[seed] = error.why
@@ -91,3 +88,13 @@ def train_seeds(
     if not trained.runs:
         trained.refuse_diverged()
     return trained
+
+
+def _claim(directory: Path, count: int, settings: Settings, *, resume: bool) -> None:
+    """Make `directory` that of `count` seeds; a run of one does not become one of several."""
+    check_directory(directory, resume=resume)
+    several = resume and read_config(directory).get("seeds", 1) > 1
+    settings = {**settings, "seeds": Setting(count, may_change=several, absent=1)}
+    claim_directory(directory, settings, resume=resume)
+    if resume:
+        write_config(directory, settings)
