@@ -61,7 +61,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> Dataset:
         dtype=config.dtype,
         rngs=nnx.Rngs(config.seed),
     )
-    apply_fn, params, model_state = begin_finetuned(model, weights.params, got.train, got.through)
+    apply_fn, params, model_state = begin_finetuned(model, weights.params, got.train, got.on_host)
     layers = summarise_finetuned(
         model, frozen, image_size=recipe.image_size, trains=config.trained_names
     )

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
 from mnistjax.frozen.statistics import fill_in_statistics
 from mnistjax.models.functional import ApplyFn, ModelState, Params
@@ -14,16 +14,16 @@ from mnistjax.runs.train import as_functions
 
 
 def begin_finetuned(
-    model: FineTuned, weights: Params, train: Split, through: Callable[[Batch], Batch]
+    model: FineTuned, weights: Params, train: Split, on_host: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[ApplyFn, Params, ModelState]:
     """`model` as a function and its arrays: blocks have `weights`, the head is as it was made.
 
-    If it standardises, then by what `train` gives, of which `through` makes what `model` takes.
+    If it standardises, then by what `on_host` makes of the images of `train`: what `model` takes.
     """
     apply_fn, params, model_state = as_functions(model)
     if "backbone" in params:
         weights = {layer: weights[layer] for layer in params["backbone"]}
         params["backbone"] = jax.tree.map(jnp.asarray, weights)
     if model.head.standardise is not None:
-        fill_in_statistics(params, model, train, through)
+        fill_in_statistics(params, model, train, on_host)
     return apply_fn, params, model_state

@@ -43,6 +43,25 @@ def cached_features(
     `compute` is jitted, sees batches of one size (the last one is padded) and treats each image
     for itself; it is traced for its shape in any case.
     """
+    return cached_rows(
+        features_to_make(compute, images, batch_size=batch_size),
+        key=key,
+        directory=directory,
+        batch_size=batch_size,
+        limit_bytes=limit_bytes,
+        console=console,
+        quiet=quiet,
+        should_stop=should_stop,
+    )
+
+
+def features_to_make(
+    compute: Callable[[UInt8[np.ndarray, "b h w c"]], Float32[Array, "b *row"]],
+    images: UInt8[np.ndarray, "n h w c"] | LazyImages,
+    *,
+    batch_size: int,
+) -> RowsToMake:
+    """`compute` of every image, as `cached_rows` takes it; raises `UsageError` if not float32."""
     batch = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), images.dtype)
     features = jax.eval_shape(compute, batch)
     if features.dtype != np.float32:
@@ -55,13 +74,4 @@ def cached_features(
         return np.asarray(compute(np.pad(rows, padding)))[: len(rows)]
 
     shape = (len(images), *features.shape[1:])
-    return cached_rows(
-        RowsToMake(make, shape, np.dtype(np.float32), "features"),
-        key=key,
-        directory=directory,
-        batch_size=batch_size,
-        limit_bytes=limit_bytes,
-        console=console,
-        quiet=quiet,
-        should_stop=should_stop,
-    )
+    return RowsToMake(make, shape, np.dtype(np.float32), "features")

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mnistjax.data.augment import Augmentation
 from mnistjax.data.batches import Batch
 from mnistjax.data.copies import changed_copies, join
@@ -21,6 +23,8 @@ class Prepared(NamedTuple):
     validation: Split | None
     test: Split
     through: Callable[[Batch], Batch]
+    on_host: Callable[[np.ndarray], np.ndarray]
+    """From images of the host to features there."""
     augment: Augmentation | None
     """How training images are changed."""
     copies: int
@@ -68,6 +72,7 @@ def prepare(
         validation=parted[0][1],
         test=got.splits[count],
         through=got.through,
+        on_host=got.on_host,
         augment=augment,
         copies=count,
         facts=got.facts | ({"copies": count} if changed else {}),

@@ -8,7 +8,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32, Integer
 
-from mnistjax.data.batches import Batch
 from mnistjax.data.dataset import Split
 from mnistjax.models.functional import Params
 from mnistjax.models.head import FineTuned, as_vector
@@ -49,11 +48,11 @@ def mean_and_scale(
 
 
 def fill_in_statistics(
-    params: Params, model: FineTuned, train: Split, through: Callable[[Batch], Batch]
+    params: Params, model: FineTuned, train: Split, on_host: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     """Put mean and scale of the head's inputs on a sample of the training examples in `params`.
 
-    `through` makes of a batch what `model` takes: the frozen part's features.
+    `on_host` makes of images what `model` takes: the frozen part's features.
     """
     chosen = np.linspace(0, len(train.labels) - 1, min(SAMPLE, len(train.labels))).astype(int)
     sample = train.take(chosen)
@@ -65,10 +64,7 @@ def fill_in_statistics(
 
     rows = []
     for start in range(0, len(chosen), 256):
-        part = sample.take(np.arange(start, min(start + 256, len(chosen))))
-        batch = Batch(
-            jnp.asarray(part.images), jnp.asarray(part.labels), jnp.ones(len(part.labels), bool)
-        )
-        rows.append(np.asarray(head_inputs(params.get("backbone", {}), through(batch).images)))
+        maps = jnp.asarray(on_host(np.asarray(sample.images[start : start + 256])))
+        rows.append(np.asarray(head_inputs(params.get("backbone", {}), maps)))
     mean, scale = mean_and_scale(np.concatenate(rows))
     params["head"]["standardise"] = {"mean": jnp.asarray(mean), "scale": jnp.asarray(scale)}
