@@ -47,3 +47,15 @@ def test_with_stages_early_stopping_and_saves_within_epochs_too():
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_a_run_killed_a_hundred_times_equals_one_never_killed(seed):
     kill_loop(100, seed)
+
+
+@pytest.mark.soak
+def test_two_processes_killed_fifty_times_equal_one_that_never_was():
+    command = [sys.executable, str(ROOT / "tests" / "kill_two.py"), "50", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(found)
+    assert found["kills"] == 50 and found["same_bits"] and found["same_rows"]
+    assert found["while_saving"] > 5 and found["of_the_second"] > 5  # else nothing is proved
