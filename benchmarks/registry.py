@@ -27,7 +27,9 @@ JOBS = {
     "startup": Job("import, --help, and the first training step", True),
     "serve": Job("a server on loopback, 50 clients"),
     "scaling": Job("the step by batch size, and over several devices"),
+    "processes": Job("sums over two processes, and the step by them"),
     "ops": Job("single operations against XLA's default"),
     "tune": Job("every lowering of every convolution"),
     "tpu_aot": Job("training steps compiled for TPUs, without one", venv="tpu"),
+    "tpu_pods": Job("training steps compiled for 16 and 256 TPUs, without one", venv="tpu"),
 }

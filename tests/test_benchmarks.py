@@ -114,7 +114,7 @@ def test_the_suite_runs_the_default_jobs_and_passes_its_flags_on(monkeypatch, tm
     ran.clear()
     assert program.main(["--all", "--data-dir", "mnist"]) == 0
     assert "tpu_aot is left out. make bench-tpu" in capsys.readouterr().out
-    assert [*ran, "tpu_aot"] == list(JOBS) and ran["vgg16"].sizes == (32, 64, 224)
+    assert [*ran, "tpu_aot", "tpu_pods"] == list(JOBS) and ran["vgg16"].sizes == (32, 64, 224)
     assert ran["time_to_accuracy"].data_dir == Path("mnist")
 
 
@@ -184,7 +184,7 @@ def test_each_chip_has_a_file_and_what_failed_is_a_gap(monkeypatch, tmp_path, ca
     monkeypatch.setattr(files, "RESULTS", tmp_path)
     config = tpu_aot.JobConfig(chips=("v6e",))
     assert tpu_aot.main(config) == 0
-    assert asked[0] == ("small_cnn", "28", "128", "float32", "v6e:2x2", "32")
+    assert asked[0] == ("small_cnn", "28", "128", "float32", "v6e:2x2", "32", "1,4")
     (path,) = tmp_path.iterdir()
     assert path.name == "tpu-v6e-ahead-of-time.json"
     got = json.loads(path.read_text())["tpu_aot"]

@@ -107,7 +107,15 @@ def rows_of(kind: str, only: tuple[str, ...], threads: int) -> Iterator[tuple[st
     for program, size, batch, dtype in PROGRAMS:
         if only and program not in only:
             continue
-        arguments = program, str(size), str(batch), dtype, chip.topology, str(chip.memory_gib)
+        arguments = (
+            program,
+            str(size),
+            str(batch),
+            dtype,
+            chip.topology,
+            str(chip.memory_gib),
+            "1,4",
+        )
         with screen.console.status(f"compiling {program} {size}x{size} {dtype} for {kind}"):
             cell = Cell(program, "tpu_step", arguments, VENV)
             found = run_cell(cell, Path("-"), threads=threads, seconds=1500)

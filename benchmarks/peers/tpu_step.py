@@ -1,8 +1,8 @@
 """A training step of this library compiled for a TPU that is not there: sizes, and no time.
 
-`BATCH` is that of one chip; four get four times as much.
+`BATCH` is that of one chip, four get four times as much; `CHIPS` are numbers of chips, "1,4".
 
-    python -m benchmarks.peers.tpu_step - PROGRAM SIZE BATCH DTYPE TOPOLOGY MEMORY_GIB THREADS
+    python -m benchmarks.peers.tpu_step - PROGRAM SIZE BATCH DTYPE TOPOLOGY MEMORY_GIB CHIPS THREADS
 
 Needs libtpu, but no TPU: XLA's compiler for it runs on a host with an x86-64 CPU.
 """
@@ -73,9 +73,23 @@ def sizes(compiled: jax.stages.Compiled) -> dict[str, Any]:
         "peak_memory_mib": round(memory.peak_memory_in_bytes / 2**20, 1),
         "collectives": sum(crossing.values()),
         "kinds_of_collectives": ", ".join(sorted(crossing)),
+        "collective_mib": round(crossing_bytes(text) / 2**20, 2),
         "convolutions": len(re.findall(r" convolution\(", text)),
         "loops": len(re.findall(r" while\(", text)),
     }
+
+
+def crossing_bytes(text: str) -> int:
+    """Bytes of all that a program sums over its devices.
+
+    >>> crossing_bytes("x = (f32[2,3]{1,0:T(8)}, s32[]) all-reduce(y, z), channel_id=1")
+    28
+    """
+    total = 0
+    for shapes in re.findall(r"= (.*?) all-reduce(?:-start)?\(", text):
+        for bits, dims in re.findall(r"\b[a-z]+(\d+)\[([\d,]*)\]", shapes):
+            total += int(bits) // 8 * math.prod(map(int, filter(None, dims.split(","))))
+    return total
 
 
 def largest_batch(compile_at: Callable[[int], Any], fits: int, limit: int) -> int:
@@ -98,11 +112,19 @@ def largest_batch(compile_at: Callable[[int], Any], fits: int, limit: int) -> in
     return fits
 
 
-def main(program: str, size: int, batch: int, dtype: str, topology: str, memory_gib: int) -> None:
+def main(
+    program: str,
+    size: int,
+    batch: int,
+    dtype: str,
+    topology: str,
+    memory_gib: int,
+    chips_of: list[int],
+) -> None:
     devices = topologies.get_topology_desc(topology, platform="tpu").devices
     versions = {"jax": jax.__version__, "libtpu": libtpu.__version__}
     found: dict[str, Any] = {}
-    for chips in (1, 4):
+    for chips in chips_of:
         compile_at = cache(compiler(program, size, dtype, data_mesh(devices[:chips])))
         started = time.perf_counter()
         found[str(chips)] = sizes(compile_at(chips * batch))
@@ -114,5 +136,6 @@ def main(program: str, size: int, batch: int, dtype: str, topology: str, memory_
 
 
 if __name__ == "__main__":
-    program, size, batch, dtype, topology, memory_gib, _ = sys.argv[2:]
-    main(program, int(size), int(batch), dtype, topology, int(memory_gib))
+    program, size, batch, dtype, topology, memory_gib, chips, _ = sys.argv[2:]
+    numbers = [int(count) for count in chips.split(",")]
+    main(program, int(size), int(batch), dtype, topology, int(memory_gib), numbers)
