@@ -10,10 +10,11 @@ import optax
 from drawing import STYLE, WIDTH, numbers, picture, write
 from flax import nnx
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 import mnistjax as mj
-from mnistjax.report.figures import TRAIN, mosaic
+from mnistjax.report.figures import INK, TRAIN, mosaic
 
 COLUMNS = 8
 
@@ -58,9 +59,11 @@ def dense(params: Any, row: jax.Array) -> jax.Array:
 
 
 def tiles(axes: Axes, maps: Any, title: str, *, columns: int = COLUMNS, **how: Any) -> None:
-    """`maps` [height, width, n] side by side."""
+    """`maps` [height, width, n] side by side; roots, or one strong map would leave all dark."""
     whole = mosaic(np.moveaxis(np.asarray(maps), -1, 0)[..., None], columns, side=112, gap=(8, 8))
-    picture(axes, whole, title, **{"cmap": "viridis", "vmin": 0} | how)
+    if "vmin" not in how:
+        how = {"cmap": "viridis", "norm": PowerNorm(0.5, vmin=0, vmax=how["vmax"])}
+    picture(axes, whole, title, **how)
 
 
 def diverging(values: Any) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def first_layer(image: jax.Array, params: Any) -> Figure:
     """The image; the first 16 kernels, their maps, and the maps after pooling."""
     of, kernel = layers(params, image[None]), np.asarray(params["conv1"]["kernel"][:, :, 0, :16])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 5.3), layout="constrained")
         top, *below = figure.subfigures(3, 1, height_ratios=(1.15, 1, 1))
         left, right = top.subplots(1, 2, width_ratios=(1, 2.4))
         picture(left, image[..., 0], "image, 28x28", vmin=0, vmax=1)
@@ -100,20 +103,31 @@ def second_layer(image: jax.Array, params: Any) -> Figure:
         return figure
 
 
-def answer(image: jax.Array, params: Any, label: int) -> Figure:
-    """What each place of the last maps adds to the label's logit; the ten probabilities."""
-    row = layers(params, image[None])["row"]
+def votes(params: Any, row: jax.Array, label: int) -> np.ndarray:
+    """What each place of the last maps, 5x5, adds to the logit of `label`."""
     slopes = jax.grad(lambda row: dense(params, row)[0, label])(row)
-    votes = np.asarray((row * slopes).reshape(5, 5, 64).sum(axis=-1))
-    shares = np.asarray(jax.nn.softmax(dense(params, row)[0]))
+    return np.asarray((row * slopes).reshape(5, 5, 64).sum(axis=-1))
+
+
+def answer(image: jax.Array, params: Any) -> Figure:
+    """The places' votes for the two digits with the largest logits, and all ten logits."""
+    row = layers(params, image[None])["row"]
+    logits = np.asarray(dense(params, row)[0])
+    first, second = np.argsort(-logits)[:2]
+    tables = {label: votes(params, row, int(label)) for label in (first, second)}
+    around = diverging(np.array([*tables.values()]))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
-        numbers(left, votes, f"votes for {label}, by place", **diverging(votes))
-        right.barh(np.arange(10), shares, color=TRAIN)
-        right.set(yticks=range(10), ylabel="digit", xlim=(0, 1), title="probability")
-        right.title.set_fontsize(10)
-        right.invert_yaxis()
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+        top, below = figure.subfigures(2, 1, height_ratios=(1.5, 1))
+        for axes, (label, table) in zip(top.subplots(1, 2), tables.items(), strict=True):
+            total = f"{table.sum():.1f}".replace("-", "−")
+            numbers(axes, table, f"votes for {label}, together {total}", **around)
+        axes = below.subplots()
+        axes.bar(np.arange(10), logits, color=TRAIN)
+        axes.axhline(0, color=INK, lw=0.8)
+        axes.set(xticks=range(10), xlabel="digit", ylabel="logit")
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(axis="x", length=0)
         return figure
 
 
@@ -128,10 +142,11 @@ def by_epoch(image: jax.Array, at: dict[int, Any]) -> Figure:
         "maps of layer 2": ([np.asarray(of["maps2"][0, ..., :COLUMNS]) for of in found], {}),
     }
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 6.3), layout="constrained")
         for part, (name, (values, how)) in zip(figure.subfigures(3, 1), rows.items(), strict=True):
             how = how or {"vmax": max(float(value.max()) for value in values)}
-            for axes, epoch, value in zip(part.subplots(3, 1), epochs, values, strict=True):
+            places = part.subplots(3, 1, gridspec_kw={"hspace": 0})
+            for axes, epoch, value in zip(places, epochs, values, strict=True):
                 tiles(axes, value, name if epoch == 0 else "", **how)
                 place = {"transform": axes.transAxes, "ha": "right", "va": "center"}
                 axes.text(-0.02, 0.5, f"epoch {epoch}", **place)
@@ -144,7 +159,7 @@ def main() -> None:
     image, at = jnp.asarray(data.test.images[five], jnp.float32) / 255, trained(data)
     write(first_layer(image, at[5]), "network-first")
     write(second_layer(image, at[5]), "network-second")
-    write(answer(image, at[5], 5), "network-answer")
+    write(answer(image, at[5]), "network-answer")
     write(by_epoch(image, at), "network-epochs")
 
 
