@@ -21,7 +21,7 @@ def kinds() -> Figure:
     strided = mj.ops.conv2d(x, kernel, strides=(2, 2), padding="VALID")
     how: Any = {"form": "{:.0f}", "cmap": "RdBu_r", "vmin": -8, "vmax": 8}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         top, below = figure.subfigures(2, 1, height_ratios=(1.2, 1))
         table, maximum, average = top.subplots(1, 3, width_ratios=(1.3, 1, 1))
         numbers(table, TABLE, "a map, 4x4", **how)
