@@ -71,7 +71,7 @@ def main() -> None:
     for name, found in runs.items():
         cells = [cell([accuracy(at[epoch]) for at in found], "{:.1f}") for epoch in (0, 1, 5)]
         print(f"| {name} | {' | '.join(cells)} |")
-    print("\n| moved to the right by | test accuracy, % |\n|---|---|")
+    print("\n| moved to the right by, pixels | test accuracy, % |\n|---|---|")
     for pixels in (0, 1, 2, 3, 4):
         split = to_the_right(data.test, pixels)
         print(f"| {pixels} | {cell([accuracy(at[5], split) for at in runs['all']], '{:.1f}')} |")
