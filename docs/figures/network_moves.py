@@ -58,20 +58,20 @@ def main() -> None:
         name: [trained(data, seed=s, learns=learns) for s in SEEDS]
         for name, learns in LEARNING.items()
     }
-    print("| kernel of | weights | size | moved by | share after epoch 1 | after 5 |")
+    print("| kernel | weights | size | moved | share, epoch 1 | epoch 5 |")
     print("|---|---|---|---|---|---|")
     for layer in LAYERS:
         kernels = [{epoch: at[epoch][layer]["kernel"] for epoch in at} for at in runs["all"]]
         sizes = [rms(of[0]) for of in kernels]
         moves = {epoch: [rms(of[epoch] - of[0]) for of in kernels] for epoch in (1, 5)}
         shares = {epoch: np.divide(moves[epoch], sizes) for epoch in moves}
-        cells = [f"{kernels[0][0].size:,}", cell(sizes, "{:.3f}"), cell(moves[5], "{:.3f}")]
+        cells = [f"{kernels[0][0].size:,}", f"{np.mean(sizes):.3f}", f"{np.mean(moves[5]):.3f}"]
         print(f"| `{layer}` | {' | '.join([*cells, cell(shares[1]), cell(shares[5])])} |")
     print("\n| what learns | epoch 0 | epoch 1 | epoch 5 |\n|---|---|---|---|")
     for name, found in runs.items():
         cells = [cell([accuracy(at[epoch]) for at in found], "{:.1f}") for epoch in (0, 1, 5)]
         print(f"| {name} | {' | '.join(cells)} |")
-    print("\n| moved to the right by, pixels | test accuracy, % |\n|---|---|")
+    print("\n| moved to the right by, pixels | accuracy, % |\n|---|---|")
     for pixels in (0, 1, 2, 3, 4):
         split = to_the_right(data.test, pixels)
         print(f"| {pixels} | {cell([accuracy(at[5], split) for at in runs['all']], '{:.1f}')} |")
