@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from mistakes_whole import whole_network
 
 import mnistjax as mj
 from mnistjax.frozen.statistics import mean_and_scale
@@ -145,4 +144,3 @@ if __name__ == "__main__":
     digits(mnist, weights)
     if args.photos:
         photos(mj.load_dataset("folder", args.photos, photos=mj.Photos(size=32)), weights)
-    whole_network(drawn(mnist), weights)
