@@ -40,7 +40,7 @@ class Network:
         return head_fn(params["head"], (maps - mean) * scale)
 
     def after(self, tx: optax.GradientTransformation) -> tuple[Any, list[Any]]:
-        """Parameters, and the loss and both norms of the gradient of each step, to the first NaN."""
+        """Parameters; the loss and both norms of the gradient of each step, to the first NaN."""
 
         def loss_of(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
             return mj.cross_entropy(self.logits(params, images), labels).mean()
