@@ -23,6 +23,7 @@ from mnistjax.weights.preprocess import BGR_MEANS
 
 SEEDS = range(5)
 BLOCKS = ["block1", "block2", "block3"]
+DECAYED = np.float32((1 - 1e-3 * 0.1) ** 4690)  # ten epochs of MNIST by AdamW at 0.001, decay 0.1
 ADAM = optax.adam(1e-3)
 head_fn, _ = mj.functional(mj.Head(map_shape=(4, 4, 256), rngs=nnx.Rngs(0)))
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -103,6 +104,10 @@ def digits(data: mj.Dataset, weights: Any) -> None:
     anew = weights.params | {"block1_conv1": random["block1_conv1"]}
     over_seeds("first layer made anew", *_swap(features(anew, right, splits)))
     over_seeds("no weights at all", *_swap(features(random, right, splits)))
+    decayed = jax.tree.map(lambda array: array * DECAYED, weights.params)
+    test_of_decayed, *train = features(decayed, right, splits)
+    over_seeds("weight decay of the body", train, test_of_decayed)
+    over_seeds("the same, and the body of the file in the end", train, test)
     test, *train = features(weights.params, partial(by_255, right), splits)
     over_seeds("divided by 255", train, test)
     over_seeds("divided by 255, not standardised", train, test, standardise=False)
