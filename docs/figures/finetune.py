@@ -67,15 +67,15 @@ def costs(rows: list[tuple[str, str, str]]) -> Figure:
                     continue
                 mean, low, high = map(float, re.findall(r"[\d.]+", row[number]))
                 color = TRAIN if height == heights[0] else BAD
-                axes.plot([low, high], [height, height], color=color, lw=3, solid_capstyle="round")
-                axes.plot(mean, height, "o", color=color, ms=6)
+                axes.plot([low, high], [height, height], color=color, lw=3, clip_on=False)
+                axes.plot(mean, height, "o", color=color, ms=6, clip_on=False)
                 if height == heights[0]:
                     axes.axvline(mean, color=INK, lw=1, alpha=0.4)
             axes.set(title=title, xlim=(0, 100), xticks=[0, 50, 100], xlabel="accuracy, %")
             axes.grid(axis="y", alpha=0.2, color="#808080")
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
-        panels[0].set_yticks(heights, [row[0].strip() for row in rows])
+        panels[0].set_yticks(heights, [row[0].strip().replace("`", "") for row in rows])
         return figure
 
 

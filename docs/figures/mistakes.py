@@ -118,6 +118,8 @@ def photos(data: mj.Dataset, weights: Any) -> None:
     test, *train = features(weights.params, right, splits)
     over_seeds("photos, all as it should be", train, test)
     over_seeds("features not standardised", train, test, standardise=False)
+    random = mj.load_weights("random", cut="block3").params
+    over_seeds("no weights at all", *_swap(features(random, right, splits)))
     grey = [mj.Split(_grey(split.images), split.labels) for split in splits]
     grey_test, *grey_train = features(weights.params, right, grey)
     over_seeds("trained and asked in grey", grey_train, grey_test)

@@ -48,7 +48,7 @@ class Network:
         @jax.jit
         def step(params: Any, opt_state: Any, images: jax.Array, labels: jax.Array) -> Any:
             loss, grads = jax.value_and_grad(loss_of)(params, images, labels)
-            told = [loss, *(optax.global_norm(grads[part]) for part in ("body", "head"))]
+            told = [loss, *(optax.tree.norm(grads[part]) for part in ("body", "head"))]
             updates, opt_state = tx.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state, jnp.stack(told)
 
