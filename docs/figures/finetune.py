@@ -51,7 +51,7 @@ def seen(weights: Any, digit: np.ndarray) -> Figure:
                 if block not in chosen:
                     chosen[block] = np.sort(of[0].std(axis=(0, 1)).argsort()[-(SIDE**2) :])
                 shown = np.ma.masked_invalid(square(of[0], chosen[block]))
-                picture(axes, shown, block.replace("k", "k ") if row[0] else "", cmap="viridis")
+                picture(axes, shown, block.replace("k", "k "), cmap="viridis")
         return figure
 
 
