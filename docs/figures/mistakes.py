@@ -96,41 +96,41 @@ def by_255(right: Callable, images: jax.Array) -> jax.Array:
 def digits(data: mj.Dataset, weights: Any) -> None:
     splits, right = drawn(data), weights.preprocess(32)
     test, *train = features(weights.params, right, splits)
-    over_seeds("all as it should be", train, test)
+    over_seeds("as it should be", train, test)
     columns = [(x, labels[:, None]) for x, labels in train]
     over_seeds("labels as a column", columns, test, loss_of=optax.softmax_cross_entropy)
     over_seeds("features not standardised", train, test, standardise=False)
     random = mj.load_weights("random", cut="block3").params
     anew = weights.params | {"block1_conv1": random["block1_conv1"]}
     over_seeds("first layer made anew", *_swap(features(anew, right, splits)))
-    over_seeds("no weights at all", *_swap(features(random, right, splits)))
+    over_seeds("random weights", *_swap(features(random, right, splits)))
     decayed = jax.tree.map(lambda array: array * DECAYED, weights.params)
     test_of_decayed, *train = features(decayed, right, splits)
-    over_seeds("weight decay of the body", train, test_of_decayed)
-    over_seeds("the same, and the body of the file in the end", train, test)
+    over_seeds("body decayed with its head", train, test_of_decayed)
+    over_seeds("head of a decayed body", train, test)
     test, *train = features(weights.params, partial(by_255, right), splits)
     over_seeds("divided by 255", train, test)
-    over_seeds("divided by 255, not standardised", train, test, standardise=False)
+    over_seeds("by 255, not standardised", train, test, standardise=False)
 
 
 def photos(data: mj.Dataset, weights: Any) -> None:
     splits, right = drawn(data), weights.preprocess(32)
     test, *train = features(weights.params, right, splits)
-    over_seeds("photos, all as it should be", train, test)
+    over_seeds("photos: as it should be", train, test)
     over_seeds("features not standardised", train, test, standardise=False)
     random = mj.load_weights("random", cut="block3").params
-    over_seeds("no weights at all", *_swap(features(random, right, splits)))
+    over_seeds("random weights", *_swap(features(random, right, splits)))
     grey = [mj.Split(_grey(split.images), split.labels) for split in splits]
     grey_test, *grey_train = features(weights.params, right, grey)
-    over_seeds("trained and asked in grey", grey_train, grey_test)
-    over_seeds("trained in colour, asked in grey", train, grey_test)
+    over_seeds("grey photos", grey_train, grey_test)
+    over_seeds("grey only when asked", train, grey_test)
     wrong = features(weights.params, lambda images: right(images[..., ::-1]), splits)
     over_seeds("red and blue exchanged", *_swap(wrong))
-    over_seeds("trained as it should be, asked with red and blue exchanged", train, wrong[0])
+    over_seeds("exchanged only when asked", train, wrong[0])
     test_255, *train_255 = features(weights.params, partial(by_255, right), splits)
     over_seeds("divided by 255", train_255, test_255)
-    over_seeds("divided by 255, not standardised", train_255, test_255, standardise=False)
-    over_seeds("trained as it should be, asked with pixels / 255", train, test_255)
+    over_seeds("by 255, not standardised", train_255, test_255, standardise=False)
+    over_seeds("by 255 only when asked", train, test_255)
 
 
 def _swap(made: list[Arrays]) -> tuple[list[Arrays], Arrays]:
