@@ -14,7 +14,7 @@ from rich.console import Console
 
 import mnistjax as mj
 from mnistjax.data.dataset import Split
-from mnistjax.errors import UsageError
+from mnistjax.errors import DataError, UsageError
 from mnistjax.report.console import TrainingDisplay
 from mnistjax.runs.log import MetricsLog
 from mnistjax.training.groups import retarget
@@ -211,6 +211,13 @@ def test_any_loss_trains_as_written_out_and_through_fit(labels, loss_fn, classes
         seed=0,
     )
     assert [e.epoch for e in events if isinstance(e, EpochEnd)] == [1, 2]
+
+
+def test_a_column_of_class_numbers_is_refused_and_not_stretched_to_all_classes():
+    made = {"apply_fn": linear, "tx": TX, "loss_fn": cross_entropy}
+    batch = mj.Batch(jnp.asarray(IMAGES), jnp.asarray(CLASSES)[:, None], jnp.ones(40, bool))
+    with pytest.raises(DataError, match="labels: rows of 1, where there are 4 classes"):
+        mj.make_train_step(**made)(mj.init_state(PARAMS, TX), batch)
 
 
 def test_class_weights_are_those_of_scaled_losses():

@@ -10,6 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Shaped
 
+from mnistjax.errors import DataError
+
 LossFn = Callable[[Any, Any], Array]
 """`loss_fn(logits, labels) -> [batch]`, a loss for each example.
 
@@ -23,6 +25,8 @@ def cross_entropy(
 ) -> Float[Array, " batch"]:
     """Softmax cross-entropy with class numbers [batch], or with a share of each class (mixup).
 
+    Raises `DataError` for rows of another length: optax would stretch a column to every class.
+
     >>> logits = jnp.array([[0.0, 0.0]])
     >>> print(cross_entropy(logits, jnp.array([1])))
     [0.6931472]
@@ -30,6 +34,10 @@ def cross_entropy(
     [0.6931472]
     """
     if labels.ndim == logits.ndim:
+        if labels.shape[-1] != logits.shape[-1]:
+            why = f"rows of {labels.shape[-1]}, where there are {logits.shape[-1]} classes"
+            fix = "pass class numbers of shape [n], or a share of each class"
+            raise DataError("labels", why, fix=fix)
         return optax.softmax_cross_entropy(logits, labels)
     # As optax has it, but for its last `take`, whose gradient jax 0.11 cannot lay out on an
     # explicit mesh.
