@@ -22,10 +22,11 @@ from mnistjax.processes import is_leader
 from mnistjax.report.begins import in_one_line
 from mnistjax.report.console import console, show_once
 from mnistjax.runs.options import RunOptions
+from mnistjax.runs.plan import Plan
 from mnistjax.runs.result import About, say_result, write_result
 from mnistjax.runs.seeds import train_seeds
-from mnistjax.runs.settings import settings_of
-from mnistjax.runs.train_run import Trained
+from mnistjax.runs.settings import Settings, settings_of
+from mnistjax.runs.train_run import Trained, train_run
 from mnistjax.training.batch_size import check_batch_size, check_divides, usual_batch_size
 from mnistjax.training.losses import LossFn, loss_for
 
@@ -133,12 +134,10 @@ def loss_of(config: RunConfig, labels: np.ndarray, data: Dataset, smoothing: flo
     return loss_for(labels, smoothing=smoothing, weights=weights)
 
 
-def banner(
-    config: RunConfig, directory: Path, splits: tuple[Split, Split | None, Dataset], epochs: int
-) -> None:
-    """One line of what is about to happen, to the training and validation split of a data set."""
-    train, validation, data = splits
-    say(config, in_one_line(data, (train, validation), epochs=epochs, directory=directory))
+def banner(config: RunConfig, directory: Path, plan: Plan, data: Dataset) -> None:
+    """One line of what is about to happen."""
+    splits = plan.train, plan.validation
+    say(config, in_one_line(data, splits, epochs=plan.epochs, directory=directory))
 
 
 def show_model(config: RunConfig, layers: list[LayerRow], recipe: str) -> None:
@@ -160,6 +159,11 @@ def run_options(config: RunConfig, directory: Path) -> RunOptions:
         log_every=config.log_every,
         again=f"python -m experiments.{config.experiment} --resume --output {shlex.quote(place)}",
     )
+
+
+def train(config: RunConfig, plan: Plan, directory: Path, settings: Settings) -> Trained:
+    """`plan` carried out as the flags want the run to be kept."""
+    return train_run(plan, directory, settings=settings, options=run_options(config, directory))
 
 
 def shared_facts(config: RunConfig) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from mnistjax.runs.plan import Plan, Stage
 from mnistjax.runs.result import About
 from mnistjax.runs.settings import Setting, settings_for
 from mnistjax.runs.stages_text import blocks_of, parse_stages, trained_blocks
-from mnistjax.runs.train_run import Trained, train_run
+from mnistjax.runs.train_run import Trained
 from mnistjax.training.batch_size import usual_epochs
 from mnistjax.weights.pixels import PIXELS
 from mnistjax.weights.source import SOURCES, Weights, load_weights
@@ -82,7 +82,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> Dataset:
         augment=got.augment_in_steps,
         accumulate=config.accumulate,
     )
-    common.banner(config, directory, (got.train, got.validation, data), plan.epochs)
+    common.banner(config, directory, plan, data)
     common.show_model(config, layers, f"recipe {config.preset}: {WHY[config.preset]}")
     saved = saving(got.facts, plan.examples, epochs=plan.epochs)
     common.say(config, f"weights: {weights.origin} · {saved}")
@@ -90,8 +90,7 @@ def finetune(config: FinetuneConfig, directory: Path) -> Dataset:
     settings = settings_for(config, data, epochs)
     settings["copies_kept"] = Setting(got.copies, absent=1, given_by=("cache_features",))
     settings["weights_sha256"] = Setting(weights.sha256, given_by=("weights",))
-    options = common.run_options(config, directory)
-    result = train_run(plan, directory, settings=settings, options=options)
+    result = common.train(config, plan, directory, settings)
     about = about_run(config, data, weights, got, result, layers, plan, model)
     examined = (examples, got.examples) if config.find_mislabelled else None
     return common.finish(config, directory, result, replace(about, examined=examined))

@@ -93,7 +93,6 @@ def scratch(config: ScratchConfig, directory: Path) -> Dataset:
     from mnistjax.runs.scratch_plan import plan_of
     from mnistjax.runs.settings import setting_of_epochs, settings_for
     from mnistjax.runs.train import first_filters
-    from mnistjax.runs.train_run import train_run
     from mnistjax.training.batch_size import usual_epochs
 
     data = common.load_data(config, image_size=config.image_size)
@@ -111,8 +110,6 @@ def scratch(config: ScratchConfig, directory: Path) -> Dataset:
     )
     epochs = config.epochs or usual_epochs(len(splits[0].labels), batch_size, recipe.epochs)
     layers = summarise(model, data.image_shape)
-    common.banner(config, directory, (*splits, data), epochs)
-    common.show_model(config, layers, f"recipe {config.preset}: {WHY[config.preset]}")
     plan = plan_of(
         recipe,
         model,
@@ -124,13 +121,14 @@ def scratch(config: ScratchConfig, directory: Path) -> Dataset:
         early_stopping=config.early_stopping,
         accumulate=config.accumulate,
     )
+    common.banner(config, directory, plan, data)
+    common.show_model(config, layers, f"recipe {config.preset}: {WHY[config.preset]}")
     if config.find_learning_rate:
         common.console.print(say_rate(plan, directory), highlight=False)
         return data
     del model  # its arrays are copied: of 24 million parameters 91 MiB
     settings = settings_for(config, data, setting_of_epochs(epochs, falls=recipe.falls))
-    options = common.run_options(config, directory)
-    trained = train_run(plan, directory, settings=settings, options=options)
+    trained = common.train(config, plan, directory, settings)
     about = About(
         data=data,
         layers=layers,

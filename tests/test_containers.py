@@ -196,12 +196,15 @@ def test_the_digits_in_mnist_npz_are_mnist_if_they_are(tmp_path, mnist_dir):
 def test_brackets_in_a_name_are_no_markup(tmp_path, capsys, monkeypatch):
     from experiments import common
     from experiments.scratch import ScratchConfig
+    from mnistjax.runs.plan import Plan, Stage
 
     path = npz(tmp_path, "a[bold].npz", x=GREY, y=LABELS, more=LABELS)
     monkeypatch.setattr(common, "choose_platform", lambda *_, **__: None)
     config = ScratchConfig(data_dir=path, batch_size=8)
     data = common.load_data(config, image_size=28)
-    common.banner(config, tmp_path / "run", (data.train, None, data), 1)
+    stages = [Stage.by_adam(1, 0.1)]
+    plan = Plan(apply_fn=lambda params, x: x, params={}, stages=stages, train=data.train)
+    common.banner(config, tmp_path / "run", plan, data)
     shown = capsys.readouterr().out
     assert "a[bold].npz: left out more" in shown and "(a[bold].npz)" in shown
 
