@@ -60,7 +60,7 @@ def main(config: BenchmarkConfig) -> int:
 def summarise(said: list[Facts], images: int) -> dict[str, Any]:
     """A row: milliseconds as the median over windows of all rounds, least and most; images/s.
 
-    >>> summarise([{"windows": [0.01, 0.02, 0.03], "versions": {}}], images=100)["images_per_second"]
+    >>> summarise([{"windows": [0.01, 0.02, 0.03], "versions": {}}], images=100)["at_the_median"]
     5000.0
     """  # noqa: E501
     if gap := not_run(said):
@@ -68,7 +68,7 @@ def summarise(said: list[Facts], images: int) -> dict[str, Any]:
     taken = [1e3 * seconds for facts in said for seconds in facts["windows"]]
     row: dict[str, Any] = {"status": "measured"}
     if images:
-        row["images_per_second"] = round(images / median(taken) * 1e3, 1)
+        row["at_the_median"] = round(images / median(taken) * 1e3, 1)
     times = {"milliseconds": median(taken), "least_ms": min(taken), "most_ms": max(taken)}
     row |= {name: round(value, 2) for name, value in times.items()}
     return row | {"n": len(taken), "versions": said[-1]["versions"]}
@@ -79,6 +79,6 @@ def _print(rows: dict[str, Any]) -> None:
         if "why" in row:
             screen.note(f"{name}: {row['why']}")
             continue
-        rate = f", {row['images_per_second']:,.0f} images/s" if "images_per_second" in row else ""
+        rate = f", {row['at_the_median']:,.0f} images/s" if "at_the_median" in row else ""
         ends = f"{row['least_ms']} to {row['most_ms']}, n = {row['n']}"
         screen.console.print(f"{name}: {row['milliseconds']} ms ({ends}){rate}", highlight=False)
