@@ -7,14 +7,13 @@ saves. Prints, as JSON, what test_kills.py asserts.
 
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from kill_loop import CALLS_OF_A_SAVE, UNFINISHED, newest, plant, rows, train
-from several_processes import DEADLINE, free_port, users
+from several_processes import DEADLINE, free_port, python
 
 import mnistjax as mj
 
@@ -22,13 +21,7 @@ import mnistjax as mj
 def start(number: int, where: str, run: Path, *, epochs: int, planted: str = "", devices: int = 1):
     """Process `number` of two at `where`; alone, of two devices, if that is ""."""
     arguments = [str(number), where, str(run), str(epochs), planted]
-    return subprocess.Popen(
-        [sys.executable, __file__, *arguments],
-        env=users(run.parent, devices),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return python(__file__, *arguments, cache=run.parent, devices=devices)
 
 
 def child(number: str, where: str, run: str, epochs: str, planted: str) -> None:

@@ -37,8 +37,13 @@ def users(cache: Path, devices: int = 1) -> dict[str, str]:
 
 def command(*flags: str, cache: Path, devices: int = 1, module: str = "experiments.scratch"):
     """A process of `devices` devices."""
+    return python("-m", module, *flags, cache=cache, devices=devices)
+
+
+def python(*arguments: str, cache: Path, devices: int = 1) -> subprocess.Popen[str]:
+    """This Python, told `arguments`, with `devices` devices."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *flags],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=users(cache, devices),
         stdout=subprocess.PIPE,

@@ -19,7 +19,7 @@ from benchmarks.harness.job import BenchmarkConfig
 from benchmarks.harness.networks import NETWORKS, by_path, filled, network
 from benchmarks.harness.problems import network_problem
 from benchmarks.harness.same import same_losses
-from benchmarks.jobs import nets, time_to_accuracy, tpu_aot, vgg16
+from benchmarks.jobs import nets, time_to_accuracy, tpu_aot, tpu_pods, vgg16
 from benchmarks.registry import JOBS
 from benchmarks.tables import files
 from benchmarks.tables.rows import median_of
@@ -195,6 +195,23 @@ def test_each_chip_has_a_file_and_what_failed_is_a_gap(monkeypatch, tmp_path, ca
     assert "largest batch 8" in capsys.readouterr().out
     assert tpu_aot.main(tpu_aot.JobConfig(chips=("v5e",), only=("small_cnn",))) == 0
     assert [*tmp_path.iterdir()] == [path]  # a part is not a result
+
+
+def test_a_pod_s_rows_are_of_all_its_chips(monkeypatch, tmp_path):
+    sizes = {"gflop": 197.0, "gb_accessed": 0.5, "peak_memory_mib": 1.0, "collective_mib": 100}
+    sizes |= {"collectives": 2, "kinds_of_collectives": "all-reduce"}
+    asked = []
+
+    def run_cell(cell, path, **_):
+        asked.append(cell.arguments)
+        return {"chips": {cell.arguments[-1]: sizes}, "versions": {"jax": "1"}}
+
+    monkeypatch.setattr(tpu_aot, "run_cell", run_cell)
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    assert tpu_pods.main(tpu_pods.JobConfig()) == 0
+    assert asked[1] == ("small_cnn", "28", "128", "float32", "v5e:16x16", "16", "256")
+    rows = json.loads((tmp_path / "tpu-v5e-ahead-of-time.json").read_text())["tpu_pods"]["rows"]
+    assert rows["vgg16 32x32, batch 4096, float32, 16 x v5e"]["sum_ms"] == 0.983
 
 
 def test_a_peer_that_computes_something_else_gets_no_time(monkeypatch):

@@ -1,12 +1,10 @@
 """Rows of a cache made by several processes: each once, and the same end for all."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from several_processes import DEADLINE, free_port, users
+from several_processes import DEADLINE, free_port, python
 
 BATCHES, ROWS = [0, 3, 6, 9], [float(row) for row in range(10)]
 
@@ -16,16 +14,7 @@ def came_to(tmp_path_factory):
     """What each case of made_by_two.py gave in the two processes."""
     place, where = tmp_path_factory.mktemp("two"), f"127.0.0.1:{free_port()}"
     script = Path(__file__).parent / "made_by_two.py"
-    both = [
-        subprocess.Popen(
-            [sys.executable, str(script), where, str(number), str(place)],
-            env=users(place),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
+    both = [python(str(script), where, str(number), str(place), cache=place) for number in range(2)]
     said = [process.communicate(timeout=DEADLINE) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     first, second = (json.loads(out.splitlines()[-1]) for out, _ in said)

@@ -19,6 +19,8 @@ from mnistjax.cli import Config
 from mnistjax.errors import UsageError
 
 VENV = "tpu"
+Program = tuple[str, int, int, str]
+"""Its name, the side of the images, the batch on one chip, the dtype."""
 
 
 class Chip(NamedTuple):
@@ -77,9 +79,14 @@ class JobConfig(Config):
             UsageError.unless_in("--chips", chip, [*CHIPS])
         for program in self.only:
             UsageError.unless_in("--only", program, sorted({name for name, *_ in PROGRAMS}))
-        if not Cell("", "", venv=VENV).python.is_file():
-            why = "libtpu, the TPU's compiler, is not installed"
-            raise UsageError(f".venv-{VENV}", why, fix="make bench-tpu (x86-64 Linux)")
+        check_compiler()
+
+
+def check_compiler() -> None:
+    """Raise `UsageError` where there is no libtpu."""
+    if not Cell("", "", venv=VENV).python.is_file():
+        why = "libtpu, the TPU's compiler, is not installed"
+        raise UsageError(f".venv-{VENV}", why, fix="make bench-tpu (x86-64 Linux)")
 
 
 def main(config: JobConfig) -> int:
@@ -88,9 +95,9 @@ def main(config: JobConfig) -> int:
     for kind in config.chips:
         machine = environment(threads=threads, on="cpu")
         rows: dict[str, dict[str, Any]] = {}
-        for name, compiled in rows_of(kind, config.only, threads):
-            rows[name] = compiled
-            screen.console.print(line(name, compiled), highlight=False)
+        for name, got in rows_of(kind, config.only, threads):
+            rows[name] = got
+            screen.console.print(line(name, got), highlight=False)
         some = any(got["status"] == "compiled-only" for got in rows.values())
         if config.save and some and not config.only:
             # The device is the one compiled for; CPU, cores and load are the compiler's.
@@ -107,21 +114,30 @@ def rows_of(kind: str, only: tuple[str, ...], threads: int) -> Iterator[tuple[st
     for program, size, batch, dtype in PROGRAMS:
         if only and program not in only:
             continue
-        arguments = (
-            program,
-            str(size),
-            str(batch),
-            dtype,
-            chip.topology,
-            str(chip.memory_gib),
-            "1,4",
-        )
-        with screen.console.status(f"compiling {program} {size}x{size} {dtype} for {kind}"):
-            cell = Cell(program, "tpu_step", arguments, VENV)
-            found = run_cell(cell, Path("-"), threads=threads, seconds=1500)
+        of = program, size, batch, dtype
+        found = compiled(of, chip, (1, 4), threads)
         for count in (1, 4):
-            name = f"{program} {size}x{size}, batch {count * batch}, {dtype}, {count} x {kind}"
-            yield name, row(found, chip, count)
+            yield name_of(of, count, kind), row(found, chip, count)
+
+
+def compiled(of: Program, chip: Chip, counts: tuple[int, ...], threads: int) -> dict[str, Any]:
+    """What the compiler says of the program for `counts` chips of `chip.topology`."""
+    program, size, batch, dtype = of
+    numbers = ",".join(map(str, counts))
+    arguments = program, str(size), str(batch), dtype, chip.topology, str(chip.memory_gib), numbers
+    with screen.console.status(f"compiling {program} {size}x{size} {dtype} for {chip.topology}"):
+        cell = Cell(program, "tpu_step", arguments, VENV)
+        return run_cell(cell, Path("-"), threads=threads, seconds=1500)
+
+
+def name_of(of: Program, count: int, kind: str) -> str:
+    """The name of the row of `count` chips.
+
+    >>> name_of(("vgg16", 32, 256, "float32"), 4, "v5e")
+    'vgg16 32x32, batch 1024, float32, 4 x v5e'
+    """
+    program, size, batch, dtype = of
+    return f"{program} {size}x{size}, batch {count * batch}, {dtype}, {count} x {kind}"
 
 
 def row(found: dict[str, Any], chip: Chip, count: int) -> dict[str, Any]:

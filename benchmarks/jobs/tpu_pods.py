@@ -8,12 +8,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.cells import Cell, run_cell
 from benchmarks.harness.environment import environment
-from benchmarks.jobs.tpu_aot import CHIPS, VENV, line, row
+from benchmarks.jobs.tpu_aot import CHIPS, check_compiler, compiled, line, name_of, row
 from benchmarks.tables import files, screen
 from mnistjax.cli import Config
-from mnistjax.errors import UsageError
 
 KIND = "v5e"
 PODS = {"v5e:4x4": 16, "v5e:16x16": 256}
@@ -42,23 +40,17 @@ class JobConfig(Config):
 
     def validate(self) -> None:
         """Raise `UsageError` where there is no libtpu."""
-        if not Cell("", "", venv=VENV).python.is_file():
-            why = "libtpu, the TPU's compiler, is not installed"
-            raise UsageError(f".venv-{VENV}", why, fix="make bench-tpu (x86-64 Linux)")
+        check_compiler()
 
 
 def main(config: JobConfig) -> int:
     """Compile every program for both pods; print and write the rows."""
     threads = os.cpu_count() or 1
     machine, rows = environment(threads=threads, on="cpu"), {}
-    for program, size, batch, dtype in PROGRAMS:
+    for of in PROGRAMS:
         for topology, chips in PODS.items():
-            name = f"{program} {size}x{size}, batch {chips * batch}, {dtype}, {chips} x {KIND}"
-            of = program, str(size), str(batch), dtype, topology, str(CHIPS[KIND].memory_gib)
-            with screen.console.status(name):
-                cell = Cell(program, "tpu_step", (*of, str(chips)), VENV)
-                found = run_cell(cell, files.RESULTS, threads=threads, seconds=1500)
-            rows[name] = with_sum(row(found, CHIPS[KIND], chips), chips)
+            chip, name = CHIPS[KIND]._replace(topology=topology), name_of(of, chips, KIND)
+            rows[name] = with_sum(row(compiled(of, chip, (chips,), threads), chip, chips), chips)
             screen.console.print(line(name, rows[name]), highlight=False)
     if config.save and any(got["status"] == "compiled-only" for got in rows.values()):
         machine |= {"platform": "tpu", "device_kind": f"{KIND} (compiled for, not at hand)"}
