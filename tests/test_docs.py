@@ -106,6 +106,9 @@ def test_the_site_is_built_without_a_warning_and_asks_nothing_of_the_network(tmp
     styles = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.css"))
     assert not re.search(r"""(?:@import|url\()\s*["']?(?:https?:)?//""", styles)
     assert 'id="mnistjax.train"' in pages["reference.html"]
+    shown = re.sub(r"<[^>]+>", "", pages["reference.html"])
+    assert "preprocess=to_unit" in shown and not re.search("=&lt;f(unction|actory)", shown)
+    assert "Alias for field number" not in shown
     assert "<math xmlns" in pages["functional.html"] and "MathJax" not in "".join(pages.values())
 
 

@@ -38,7 +38,7 @@ def suspects_of(place, output, *flags):
         return [*csv.DictReader(file)]
 
 
-def test_planted_labels_are_among_the_first_and_shown(tmp_path):
+def test_planted_labels_are_among_the_first_and_shown(tmp_path, without_pictures):
     bad = planted(tmp_path / "data", load_digits(), train=600, test=40, wrong=6)
     flags = "--epochs", "8", "--batch-size", "32", "--augment", "none"
     rows = suspects_of(tmp_path / "data", tmp_path / "run", *flags)

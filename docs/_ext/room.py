@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -48,6 +49,22 @@ class Room(SphinxDirective):
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```")
 
 
+def without_memory_addresses(_app, _what, _name, _obj, _options, signature, returns):
+    """Defaults by their names: a dataclass has objects for them, whose source Sphinx cannot see."""
+    if signature is None:
+        return None
+    named = re.sub(r"<function (\w+)>", r"\1", signature)
+    return named.replace("<factory>", "..."), returns
+
+
+def without_field_numbers(_app, _what, _name, _obj, _options, lines):
+    """Nothing of a field that its class explains; Python says "Alias for field number 0"."""
+    if lines and re.fullmatch(r"Alias for field number \d+", lines[0]):
+        lines.clear()
+
+
 def setup(app) -> dict[str, bool]:
     app.add_directive("room", Room)
+    app.connect("autodoc-process-signature", without_memory_addresses)
+    app.connect("autodoc-process-docstring", without_field_numbers)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
