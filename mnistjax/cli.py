@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from mnistjax import joining
+from mnistjax import peers
 from mnistjax.errors import (
     MnistjaxError,
     Stopped,
@@ -175,5 +175,5 @@ def _complain(line: str, code: int, debug: bool) -> int:
     if debug:
         raise
     print(f"error: {line}", file=sys.stderr)
-    joining.end_at_once(code)
+    peers.end_at_once(code)
     return code

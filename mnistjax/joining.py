@@ -1,20 +1,15 @@
-"""Joining other processes, and leaving when one of them is lost: by `jax.distributed`."""
+"""Joining other processes of one program: by `jax.distributed`."""
 
-import ctypes
 import os
-import signal
 import socket
-import sys
 import threading
-import time
 from typing import Any
 
 from mnistjax.errors import PeerLost, UsageError
-from mnistjax.flag_checks import as_flags
+from mnistjax.peers import LOST, Watch, leave, leave_on_abort
 
-JOIN, LOST = 60, 15
-"""Seconds to wait for all processes at the start, and after which a silent one counts as lost."""
-BEAT = 1.0  # seconds between two signs of life
+JOIN = 60
+"""Seconds to wait for all processes at the start."""
 
 
 def distributed(
@@ -29,12 +24,13 @@ def distributed(
     `coordinator` is HOST:PORT, where process 0 listens, on that address and no other. Without it
     JAX asks Slurm, Open MPI, a Cloud TPU or Kubernetes (`jax.distributed.initialize`). From then on
     steps go over the devices of all, and one that ends or is silent for 15 s ends the others, with
-    `PeerLost` and exit code 8. Raises `UsageError` for arguments that contradict each other, and
-    `PeerLost` if not all have come after `timeout` seconds.
+    `PeerLost` and exit code 8. Raises `UsageError` for arguments that contradict each other and
+    for a call that comes too late, and `PeerLost` if not all have come after `timeout` seconds.
     """
     check_processes(coordinator, num_processes, process_id)
     import jax
 
+    _refuse_late()
     more: dict[str, Any] = {}
     if coordinator is not None:
         # gRPC would ask a proxy for the way to a machine next door, and hang.
@@ -52,9 +48,10 @@ def distributed(
         }
     jax.config.update("jax_check_proxy_envs", False)  # it would warn of the line above
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else pages of gRPC where a peer ends
-    _leave_on_abort()
+    alone = _not_all_came(coordinator, process_id, timeout)
+    leave_on_abort(alone)  # as JAX's client does where the coordinator has others of this number
     # JAX's own limit ends in an abort, and pages of C++.
-    lonely = threading.Timer(timeout, leave, [_not_all_came(coordinator, process_id, timeout)])
+    lonely = threading.Timer(timeout, leave, [alone])
     lonely.daemon = True
     lonely.start()
     try:
@@ -65,34 +62,11 @@ def distributed(
             **more,
         )
     except Exception as error:
-        said = " ".join(str(error).split())[:160]
-        fix = "pass `coordinator`, `num_processes` and `process_id`"
-        raise UsageError("`distributed=True`", f"no cluster was found ({said})", fix=fix) from error
+        raise _not_joined(coordinator, " ".join(str(error).split())[:160]) from error
     finally:
         lonely.cancel()
-    _Watch().start()
-
-
-def _leave_on_abort() -> None:
-    """JAX's client aborts where the coordinator is gone, after words of its own: exit code 8, too.
-
-    A handler of Python's would wait for the main thread, which waits for who is gone; one of C runs
-    at once. (`missed_heartbeat_callback` ends in std::bad_cast, jaxlib 0.10.2.)
-    """
-    lost = PeerLost("process 0", "has ended", fix=PeerLost.FIX)
-    _kept.append(ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: leave(lost)))
-    ctypes.CDLL(None).signal(signal.SIGABRT, _kept[-1])
-
-
-_kept: list[Any] = []  # what C holds and Python must not throw away; empty in a process alone
-
-
-def end_at_once(code: int) -> None:
-    """End one of several processes that has failed: at its usual end it would wait for all."""
-    if _kept:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    leave_on_abort(PeerLost("process 0", "has ended", fix=PeerLost.FIX))
+    Watch().start()
 
 
 def check_processes(
@@ -121,6 +95,31 @@ def check_processes(
         raise UsageError(f"`process_id` {process_id}", why, fix="pass `process_id=0`")
 
 
+def _refuse_late() -> None:
+    """Raise `UsageError` where JAX could not join any more."""
+    import jax
+    from jax._src.xla_bridge import backends_are_initialized  # no public name tells it
+
+    if jax.distributed.is_initialized():
+        why, fix = "this process has joined already", "call it once, before all else"
+    elif backends_are_initialized():
+        why, fix = (
+            "JAX has its devices already",
+            "call it before the first array or `jax.devices()`",
+        )
+    else:
+        return
+    raise UsageError("`distributed`", why, fix=fix)
+
+
+def _not_joined(coordinator: str | None, said: str) -> UsageError:
+    if coordinator is not None:
+        fix = "pass the address of process 0, as the others see it"
+        return UsageError(f"`coordinator` {coordinator}", f"could not be joined ({said})", fix=fix)
+    fix = "pass `coordinator`, `num_processes` and `process_id`"
+    return UsageError("`distributed=True`", f"no cluster was found ({said})", fix=fix)
+
+
 def _refuse_taken(coordinator: str) -> None:
     """Raise `UsageError` where process 0 cannot listen."""
     host, _, port = coordinator.rpartition(":")
@@ -137,60 +136,3 @@ def _not_all_came(coordinator: str | None, process_id: int | None, timeout: int)
     who = "not all processes came" if process_id == 0 else "no answer, or not all processes came"
     fix = "start each number once, with the same coordinator, where it can be reached"
     return PeerLost(f"coordinator {coordinator}", f"{who} within {timeout} s", fix=fix)
-
-
-class _Watch:
-    """Signs of life in the coordinator's store, and the end where one stays out.
-
-    Collectives notice a process that ends: its connections close. One that stands still, or a
-    cable that is pulled, they wait for; JAX's own heartbeat then aborts with a page of C++.
-    """
-
-    def __init__(self) -> None:
-        import jax
-        from jax._src.distributed import global_state  # no public road to the store
-
-        self._store: Any = global_state.client
-        self._id = jax.process_index()
-        self._others = [i for i in range(jax.process_count()) if i != self._id]
-        self._seen: dict[int, tuple[str, float]] = {}
-        self._answered = time.monotonic()
-
-    def start(self) -> None:
-        """Two threads, gone with the process: the store itself may be what does not answer."""
-        if self._others:
-            for work in (self._live, self._judge):
-                threading.Thread(target=work, daemon=True, name="mnistjax peers").start()
-
-    def _live(self) -> None:
-        beat = 0
-        while True:
-            beat += 1
-            try:
-                self._store.key_value_set(f"mnistjax/{self._id}", str(beat), allow_overwrite=True)
-                for key, value in self._store.key_value_dir_get("mnistjax/"):
-                    process = int(key.rpartition("/")[2])
-                    if self._seen.get(process, ("", 0.0))[0] != value:
-                        self._seen[process] = value, time.monotonic()
-                self._answered = time.monotonic()
-            except Exception:  # told by `_judge`, if it lasts
-                pass
-            time.sleep(BEAT)
-
-    def _judge(self) -> None:
-        started = time.monotonic()
-        while True:
-            time.sleep(BEAT)
-            now = time.monotonic()
-            lost = [i for i in self._others if now - self._seen.get(i, ("", started))[1] > LOST]
-            if now - self._answered > LOST:
-                lost = [0]
-            if lost:
-                names = ", ".join(map(str, lost))
-                leave(PeerLost(f"process {names}", f"silent for {LOST} s", fix=PeerLost.FIX))
-
-
-def leave(error: PeerLost) -> None:
-    """End this process at once with the line of `error`, from any thread."""
-    os.write(2, f"error: {as_flags(str(error))}\n".encode())
-    os._exit(error.exit_code)

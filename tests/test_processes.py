@@ -8,9 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
-from several_processes import DIGITS, ROOT, Group, command, sbatch, without_gloo
+from several_processes import (
+    DIGITS,
+    ROOT,
+    Group,
+    command,
+    free_port,
+    python,
+    sbatch,
+    without_gloo,
+)
 
 import mnistjax as mj
 from experiments.scratch import ScratchConfig, main
@@ -174,9 +184,53 @@ def test_flags_that_do_not_say_who_this_is(flags, says, capsys):
     assert says in err and err.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_refused_before_jax_listens():
+JOINED = """
+import sys, mnistjax as mj
+where, port = sys.argv[1], int(sys.argv[1].rpartition(":")[2])
+mj.distributed(where, num_processes=1, process_id=0)
+heard = [line.split()[1].rpartition(":") for line in open("/proc/net/tcp6")]
+print({place for place, _, at in heard if at == f"{port:04X}"})
+mj.distributed(where, num_processes=1, process_id=0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and 127.0.0.2 is Linux's")
+def test_the_first_listens_at_its_own_address_alone_and_joins_once(cache):
+    where = f"127.0.0.2:{free_port()}"
+    out, err = python("-c", JOINED, where, cache=cache).communicate(timeout=60)
+    assert out == "{'0000000000000000FFFF00000200007F'}\n"  # 127.0.0.2, and not all of them
+    assert "this process has joined already. Fix: call it once" in err.splitlines()[-1]
+
+
+JOIN = """
+import sys, mnistjax as mj
+count, number = map(int, sys.argv[2:])
+mj.distributed(sys.argv[1], num_processes=count, process_id=number, timeout=3)
+"""
+
+
+def test_not_all_or_a_number_twice_end_all_who_came(cache):
+    came = []
+    for numbers in [0], [1], [0, 1, 1]:
+        where, count = f"127.0.0.1:{free_port()}", str(max(2, len(numbers)))
+        for number in map(str, numbers):
+            came.append((where, python("-c", JOIN, where, count, number, cache=cache)))
+    for where, process in came:
+        last = process.communicate(timeout=60)[1].splitlines()[-1]
+        assert process.returncode == 8 and last.startswith(f"error: coordinator {where}: ")
+        assert "start each number once, with the same coordinator" in last
+
+
+def test_joining_when_jax_has_its_devices_is_too_late():
+    assert jax.devices()
+    with pytest.raises(UsageError, match=r"its devices already. Fix: call it before the first"):
+        mj.distributed(WHERE, num_processes=1, process_id=0)
+
+
+def test_a_port_that_is_taken_is_refused_before_jax_listens(monkeypatch):
     import socket
 
+    monkeypatch.setattr("mnistjax.joining._refuse_late", lambda: None)  # devices are there here
     with socket.create_server(("127.0.0.1", 0)) as server:
         where = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UsageError, match="cannot be listened at.*another port"):
