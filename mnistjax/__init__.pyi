@@ -29,6 +29,7 @@ from .models.head import Head as Head
 from .models.summary import summarise as summarise
 from .models.vgg16 import VGG16 as VGG16
 from .ops.lowering import as_lax as as_lax
+from .processes import over_processes as over_processes
 from .runs.checkpoint import Checkpoints as Checkpoints
 from .runs.options import RunOptions as RunOptions
 from .runs.plan import Plan as Plan

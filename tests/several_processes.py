@@ -101,12 +101,15 @@ def without_gloo(said: str) -> str:
 class Group:
     """The processes of one run; leaving it kills what is left of them."""
 
-    def __init__(self, count: int, *flags: str, output: Path, cache: Path) -> None:
+    def __init__(
+        self, count: int, *flags: str, output: Path, cache: Path, devices: int = 1
+    ) -> None:
         self.output, self.coordinator = output, f"127.0.0.1:{free_port()}"
         where = "--coordinator", self.coordinator, "--num-processes", str(count)
         shared = (*DIGITS, "--output", str(output), *where, *flags)
         self.processes = [
-            command(*shared, "--process-id", str(number), cache=cache) for number in range(count)
+            command(*shared, "--process-id", str(number), cache=cache, devices=devices)
+            for number in range(count)
         ]
 
     def __enter__(self) -> "Group":

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from several_processes import (
+    DEADLINE,
     DIGITS,
     ROOT,
     Group,
@@ -120,16 +121,23 @@ def test_the_coordinator_killed_ends_the_other(tmp_path, cache):
 
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    ("flags", "steps"), [("--model resnet --early-stopping 3", 4), ("--save-steps 3", 10)]
+    ("count", "flags", "steps"),
+    [
+        (4, "--model resnet --early-stopping 3", 4),
+        (4, "--save-steps 3", 10),
+        (2, "--log-every 1", 10),
+    ],
 )
-def test_four_processes_train_as_one_with_four_devices_does(flags, steps, tmp_path, cache):
+def test_several_processes_train_as_one_with_four_devices_does(
+    count, flags, steps, tmp_path, cache
+):
     """Of two, sums have one order; of four, Gloo's is another, and rounding grows.
 
     Most where batches of five images are normalised: 1e-5 after four steps, 4e-4 after five.
     """
     flags = *EPOCHS, *flags.split()
-    with Group(4, *flags, output=tmp_path / "run", cache=cache) as group:
-        assert group.ended() == [(0, "")] * 4
+    with Group(count, *flags, output=tmp_path / "run", cache=cache, devices=4 // count) as group:
+        assert group.ended() == [(0, "")] * count
     one = command(*DIGITS, *flags, "--output", str(tmp_path / "one"), cache=cache, devices=4)
     assert one.communicate(timeout=240) and one.returncode == 0
     rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("run", "one")]
@@ -219,6 +227,44 @@ def test_not_all_or_a_number_twice_end_all_who_came(cache):
         last = process.communicate(timeout=60)[1].splitlines()[-1]
         assert process.returncode == 8 and last.startswith(f"error: coordinator {where}: ")
         assert "start each number once, with the same coordinator" in last
+
+
+SHARES = """
+import sys, numpy as np, mnistjax as mj
+mj.distributed(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+seen = []
+
+def double(rows):
+    seen.append(len(rows))
+    return 2 * rows
+
+for count in 7, 2, 1, 0:
+    rows = np.arange(count * 3).reshape(count, 3) + 2**40 + 1
+    got = mj.over_processes(double, rows)
+    assert got.dtype == rows.dtype and np.array_equal(got, 2 * rows), count
+print(seen)
+if len(sys.argv) > 3:
+    classifier = mj.load(sys.argv[3])
+    images = mj.load_dataset("digits").test.images[:77]
+    wanted = classifier.logits(images)
+    assert np.array_equal(mj.over_processes(classifier.logits, images), wanted)
+    print("answered")
+"""
+
+
+def shared_by_two(cache, *more):
+    where = f"127.0.0.1:{free_port()}"
+    both = [python("-c", SHARES, where, number, *more, cache=cache) for number in "01"]
+    return [process.communicate(timeout=DEADLINE) for process in both]
+
+
+def test_each_process_computes_its_share_of_rows_and_all_have_all(cache):
+    assert [without_gloo(out) for out, _ in shared_by_two(cache)] == ["[4, 1, 1, 0]"] * 2
+
+
+@pytest.mark.soak
+def test_answers_over_processes_are_those_of_one(on_two_devices, cache):
+    assert ["answered" in out for out, _ in shared_by_two(cache, str(on_two_devices))] == [True] * 2
 
 
 def test_joining_when_jax_has_its_devices_is_too_late():
