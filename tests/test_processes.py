@@ -267,6 +267,34 @@ def test_answers_over_processes_are_those_of_one(on_two_devices, cache):
     assert ["answered" in out for out, _ in shared_by_two(cache, str(on_two_devices))] == [True] * 2
 
 
+READS = """
+import sys, numpy as np, mnistjax as mj
+from mnistjax.data.lazy_images import Rows
+from mnistjax.data.prefetch import batches_from
+mj.distributed(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+read = []
+
+class Seen(Rows):
+    def __getitem__(self, index):
+        read.extend(np.asarray(index).tolist())
+        return super().__getitem__(index)
+
+images = Seen(np.zeros((10, 1, 1, 1), np.uint8), np.arange(10))
+split = mj.Split(images, np.arange(10, dtype=np.int32))
+order = np.arange(12, dtype=np.int32).reshape(3, 4)  # 10 and 11 fill the last batch up
+for batch in batches_from(split)(order):
+    assert batch.images.shape == (4, 1, 1, 1)
+print(read)
+"""
+
+
+def test_each_process_reads_only_its_rows_of_every_batch(cache):
+    where = f"127.0.0.1:{free_port()}"
+    both = [python("-c", READS, where, number, cache=cache) for number in "01"]
+    said = [without_gloo(process.communicate(timeout=DEADLINE)[0]) for process in both]
+    assert said == ["[0, 1, 4, 5, 8, 9]", "[2, 3, 6, 7]"]
+
+
 def test_joining_when_jax_has_its_devices_is_too_late():
     assert jax.devices()
     with pytest.raises(UsageError, match=r"its devices already. Fix: call it before the first"):
