@@ -49,7 +49,7 @@ class Room(SphinxDirective):
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```")
 
 
-def without_memory_addresses(_app, _what, _name, _obj, _options, signature, returns):
+def with_names_of_defaults(_app, _what, _name, _obj, _options, signature, returns):
     """Defaults by their names: a dataclass has objects for them, whose source Sphinx cannot see."""
     if signature is None:
         return None
@@ -65,6 +65,6 @@ def without_field_numbers(_app, _what, _name, _obj, _options, lines):
 
 def setup(app) -> dict[str, bool]:
     app.add_directive("room", Room)
-    app.connect("autodoc-process-signature", without_memory_addresses)
+    app.connect("autodoc-process-signature", with_names_of_defaults)
     app.connect("autodoc-process-docstring", without_field_numbers)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
