@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.scratch import ScratchConfig, main
@@ -128,6 +129,13 @@ def test_a_learning_rate_that_explodes_is_told_in_one_line(tmp_path, capsys):
         err.startswith("error: step 2: ") and "at --learning-rate 1e+30; nothing was saved" in err
     )
     assert not [*(tmp_path / "run" / "checkpoints").iterdir()]
+
+
+def test_validation_and_test_images_of_a_small_set_share_a_program(tmp_path, caplog):
+    with jax.log_compiles():
+        assert scratch(tmp_path / "run", "--epochs", "1", "--quiet") == 0
+    compiled = [said for said in caplog.messages if said.startswith("Compiling jit(eval_step)")]
+    assert len(compiled) == 1
 
 
 def test_early_stopping_stops(tmp_path):

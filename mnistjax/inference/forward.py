@@ -15,7 +15,7 @@ from mnistjax.frozen.forward import make_frozen
 from mnistjax.models.described import network
 from mnistjax.models.functional import ApplyFn, ModelState, Params, call
 from mnistjax.runs.archive import Archive
-from mnistjax.training.evaluate import fewest_rows, usual_rows
+from mnistjax.training.evaluate import rows_at_a_time
 from mnistjax.training.metrics import widen
 from mnistjax.weights.preprocess import to_vgg_input
 
@@ -77,8 +77,7 @@ def _after_frozen(
 
 
 def _in_usual_batches(fn: Callable[[np.ndarray], jax.Array], images: np.ndarray) -> np.ndarray:
-    shape = images.shape[1:]
-    return _in_batches(fn, (fewest_rows(shape), usual_rows(shape)), images)
+    return _in_batches(fn, (rows_at_a_time(len(images), images.shape[1:]),), images)
 
 
 def _on_device(fn: Callable[[Any, jax.Array], jax.Array], arrays: Any) -> Callable[..., jax.Array]:

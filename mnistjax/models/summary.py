@@ -11,6 +11,7 @@ from flax import nnx
 from mnistjax.models.functional import Params
 from mnistjax.models.head import Standardise
 from mnistjax.models.layers import ConvPool
+from mnistjax.ops.lowering import as_lax
 
 NORMS = (Standardise, nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.RMSNorm, nnx.InstanceNorm)
 
@@ -52,7 +53,8 @@ def summarise(model: nnx.Module, image_shape: tuple[int, int, int]) -> list[Laye
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     arrays = nnx.to_pure_dict(state)
     try:
-        shapes = jax.eval_shape(outputs, arrays, images)
+        with as_lax():  # the same shapes in fewer operations
+            shapes = jax.eval_shape(outputs, arrays, images)
     except Exception:  # of a model with a scan inside; or of one that does not take such images
         jax.eval_shape(lambda s, x: nnx.merge(graphdef, s)(x), arrays, images)
         shapes = {}

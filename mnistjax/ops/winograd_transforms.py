@@ -6,6 +6,7 @@ rows of the transformed tiles: a row's tiles, products and first sums need no ot
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +27,12 @@ def combine(
     Why not a dot with the constant matrix: for 32 maps 12x12x32 that took 1.2 ms, sums 0.2 ms.
     """
     parts = [part.astype(sum_dtype(part)) for part in parts]
+    wide = parts[0].dtype
     rows = []
-    for row in matrix:
-        terms = [p if c == 1 else p * float(c) for c, p in zip(row, parts, strict=True) if c]
-        rows.append(sum(terms[1:], start=terms[0]).astype(dtype or parts[0].dtype))
+    for row in matrix:  # by `lax`: with `*` and `+` a training step took a fifth longer to trace
+        some = [(wide.type(c), part) for c, part in zip(row, parts, strict=True) if c]
+        row = reduce(lax.add, [part if c == 1 else lax.mul(part, c) for c, part in some])
+        rows.append(lax.convert_element_type(row, dtype or wide))
     # The barrier keeps XLA from fusing two combinations into one that repeats the first's work.
     return lax.optimization_barrier(jnp.stack(rows, axis))
 

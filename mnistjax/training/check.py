@@ -44,7 +44,7 @@ def check_split(split: Split, what: str, *, score: Score, batch_size: int) -> No
         if values.dtype.kind not in "biu" and not all(_finite(part) for part in parts(values)):
             fix = "replace what is missing, or leave those examples out"
             raise DataError(f"`{what}`", f"{name} hold values that are not finite", fix=fix)
-    outputs = _classes(split, score, min(batch_size, len(labels)))
+    outputs = _classes(split, score, batch_size)
     low, high = (int(labels.min()), int(labels.max())) if outputs else (0, -1)
     if low < 0 or high >= outputs > 0:
         why = f"labels run from {low} to {high}, where the model has {outputs} outputs"

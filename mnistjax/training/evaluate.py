@@ -61,10 +61,10 @@ def make_eval_step(
     return eval_step
 
 
-# Examples at a time. Of 64 photos of 224x224 the CNN's first map alone would be 0.4 GB. Small
-# images are rounded alike from 96 rows on, however many there are (measured with AVX2, products of
-# 1 to 128 outputs; with AVX-512, of 10), so fewer are filled up to ALIKE; large ones are always as
-# many.
+# Examples at a time. Of 64 photos of 224x224 the CNN's first map alone would be 0.4 GB. Other
+# numbers of rows may be rounded otherwise (with AVX2 the small CNN's logits of 28x28 are the same
+# bits with 96 to 512 rows, those of 32x32 in colour are not), so evaluation and prediction take
+# the same two, filled up; large images are always as many.
 ROWS, ALIKE, VALUES, FEWEST = 512, 128, 2**21, 16
 
 
@@ -86,6 +86,19 @@ def fewest_rows(shape: tuple[int, ...]) -> int:
     return min(ALIKE, usual_rows(shape))
 
 
+def rows_at_a_time(count: int, shape: tuple[int, ...]) -> int:
+    """How many of `count` images are evaluated at a time, rows of padding counted.
+
+    One of two numbers, so that validation and test images of a small set share a program, which
+    takes half a second to make, and predictions are rounded as the run's evaluation is.
+
+    >>> [rows_at_a_time(count, (28, 28, 1)) for count in (20, 216, 360, 10_000)]
+    [128, 512, 512, 512]
+    """
+    least = fewest_rows(shape)
+    return least if count <= least else usual_rows(shape)
+
+
 def scored(
     eval_step: EvalStep, params: Params, model_state: ModelState, batch: Batch
 ) -> tuple[Metrics, Array]:
@@ -103,12 +116,12 @@ def score_batches(
 ) -> Iterator[tuple[Metrics, Float32[np.ndarray, "batch classes"]]]:
     """Metrics and logits of each batch of `split` in turn, on the host; the device is one ahead.
 
-    `batch_size` is `usual_rows` if not given. Padding rows of the last batch are cut off. Raises
+    `batch_size`: `rows_at_a_time` if not given. Padding rows of the last batch are cut off. Raises
     `NumericalError` for a loss, and so for logits, that are not finite.
     """
     count, shape = len(split.labels), split.images.shape[1:]
-    most, least = (batch_size, 1) if batch_size else (usual_rows(shape), fewest_rows(shape))
-    order = file_order(count=count, batch_size=min(most, max(count, least)))
+    rows = min(batch_size, count) if batch_size else rows_at_a_time(count, shape)
+    order = file_order(count=count, batch_size=rows)
     late = None
     with closing(batches_from(split)(order)) as batches:
         for batch in batches:
@@ -148,7 +161,8 @@ def evaluate(
     """
     score = partial(scored, eval_step, params, model_state)
     split = as_split(split)
-    checked = usual_rows(split.images.shape[1:]) if batch_size is None else batch_size
+    usual = rows_at_a_time(len(split.labels), split.images.shape[1:])
+    checked = usual if batch_size is None else batch_size
     total, rows = Metrics.zero(), []
     with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
         check_split(split, "split", score=score, batch_size=checked)

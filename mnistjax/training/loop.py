@@ -12,10 +12,11 @@ from mnistjax.data.batches import epoch_order, steps_per_epoch
 from mnistjax.data.copies import copies_in, examples_in, rows_of_copies
 from mnistjax.data.dataset import Split, as_split
 from mnistjax.data.source import Source
+from mnistjax.ops.lowering import as_lax
 from mnistjax.training.calls import Call, InLoops, calls_from
 from mnistjax.training.check import check_split
 from mnistjax.training.ema import evaluated_params
-from mnistjax.training.evaluate import EvalStep, score_batches, scored, usual_rows
+from mnistjax.training.evaluate import EvalStep, rows_at_a_time, score_batches, scored
 from mnistjax.training.finite import check_finite, refuse_unless_finite
 from mnistjax.training.metrics import Metrics
 from mnistjax.training.state import TrainState, TrainStep, own
@@ -149,9 +150,10 @@ def _fit(
     keep = (lambda state: state) if donate else own
     padded = not jax.tree.leaves(state.model_state)
     score = partial(scored, eval_step, evaluated_params(state), state.model_state)
-    check_split(train, "train", score=score, batch_size=batch_size)
+    with as_lax():  # of shapes alone; those of validation are traced as they are computed
+        check_split(train, "train", score=score, batch_size=batch_size)
     if validation is not None:
-        rows = usual_rows(validation.images.shape[1:])
+        rows = rows_at_a_time(len(validation.labels), validation.images.shape[1:])
         check_split(validation, "validation", score=score, batch_size=rows)
     calls_of = calls_from(train, train_step)
     count, copies = examples_in(train), copies_in(train.images)

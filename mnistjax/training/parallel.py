@@ -36,8 +36,13 @@ def mesh_if_several() -> Mesh | None:
 
 
 def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
-    """`tree` with every array on every device of `mesh`; as it is where there is no mesh."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, EVERYWHERE))
+    """`tree` with every array on every device of `mesh`; where there is none, on its own.
+
+    Committed to it, as what a checkpoint gives is: else the same function is compiled for both.
+    """
+    if mesh is None:
+        return jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, tree))
+    return jax.device_put(tree, NamedSharding(mesh, EVERYWHERE))
 
 
 def sum_over(tree: Tree, axis: str) -> Tree:
