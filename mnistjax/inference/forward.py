@@ -1,6 +1,6 @@
 """Images to logits exactly as the run's own evaluation gave them, in batches of a few sizes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -70,14 +70,14 @@ def _after_frozen(
     few = max(1, ALIKE_PIXELS // size**2)
 
     def forward(images: np.ndarray) -> np.ndarray:
-        maps = _in_batches(first, (few, BATCH), images)
+        maps = _in_batches(first, few if len(images) <= few else BATCH, images)
         return _in_usual_batches(second, maps)
 
     return forward
 
 
 def _in_usual_batches(fn: Callable[[np.ndarray], jax.Array], images: np.ndarray) -> np.ndarray:
-    return _in_batches(fn, (rows_at_a_time(len(images), images.shape[1:]),), images)
+    return _in_batches(fn, rows_at_a_time(len(images), images.shape[1:]), images)
 
 
 def _on_device(fn: Callable[[Any, jax.Array], jax.Array], arrays: Any) -> Callable[..., jax.Array]:
@@ -85,11 +85,8 @@ def _on_device(fn: Callable[[Any, jax.Array], jax.Array], arrays: Any) -> Callab
     return lambda x: jitted(arrays, x)
 
 
-def _in_batches(
-    fn: Callable[[np.ndarray], jax.Array], sizes: Sequence[int], images: np.ndarray
-) -> np.ndarray:
-    """`fn` of `images` in batches of the largest of `sizes`, or of the first that holds all."""
-    size = next((size for size in sizes if len(images) <= size), sizes[-1])
+def _in_batches(fn: Callable[[np.ndarray], jax.Array], size: int, images: np.ndarray) -> np.ndarray:
+    """`fn` of `images` in batches of `size`, the last filled up."""
     done = []
     with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
         for start in range(0, len(images), size):

@@ -29,10 +29,11 @@ def combine(
     parts = [part.astype(sum_dtype(part)) for part in parts]
     wide = parts[0].dtype
     rows = []
-    for row in matrix:  # by `lax`: with `*` and `+` a training step took a fifth longer to trace
+    # By `lax`: each `*` of arrays is a jitted function, and a step took 10 to 25 % longer to trace.
+    for row in matrix:
         some = [(wide.type(c), part) for c, part in zip(row, parts, strict=True) if c]
-        row = reduce(lax.add, [part if c == 1 else lax.mul(part, c) for c, part in some])
-        rows.append(lax.convert_element_type(row, dtype or wide))
+        total = reduce(lax.add, [part if c == 1 else lax.mul(part, c) for c, part in some])
+        rows.append(lax.convert_element_type(total, dtype or wide))
     # The barrier keeps XLA from fusing two combinations into one that repeats the first's work.
     return lax.optimization_barrier(jnp.stack(rows, axis))
 

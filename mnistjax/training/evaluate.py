@@ -77,26 +77,27 @@ def usual_rows(shape: tuple[int, ...]) -> int:
     return max(FEWEST, min(ROWS, VALUES // max(1, math.prod(shape))))
 
 
-def fewest_rows(shape: tuple[int, ...]) -> int:
-    """How many rows at least, those of padding counted, so that every image is rounded alike.
-
-    >>> fewest_rows((32, 32, 3)), fewest_rows((224, 224, 3))
-    (128, 16)
-    """
-    return min(ALIKE, usual_rows(shape))
-
-
 def rows_at_a_time(count: int, shape: tuple[int, ...]) -> int:
     """How many of `count` images are evaluated at a time, rows of padding counted.
 
     One of two numbers, so that validation and test images of a small set share a program, which
     takes half a second to make, and predictions are rounded as the run's evaluation is.
 
-    >>> [rows_at_a_time(count, (28, 28, 1)) for count in (20, 216, 360, 10_000)]
+    >>> [rows_at_a_time(count, (32, 32, 3)) for count in (20, 216, 360, 10_000)]
     [128, 512, 512, 512]
+    >>> [rows_at_a_time(count, (224, 224, 3)) for count in (1, 360)]
+    [16, 16]
     """
-    least = fewest_rows(shape)
-    return least if count <= least else usual_rows(shape)
+    most = usual_rows(shape)
+    least = min(ALIKE, most)
+    return least if count <= least else most
+
+
+def _rows(split: Split, batch_size: int | None) -> int:
+    count = len(split.labels)
+    if batch_size is None:
+        return rows_at_a_time(count, split.images.shape[1:])
+    return min(batch_size, max(count, 1))
 
 
 def scored(
@@ -119,9 +120,7 @@ def score_batches(
     `batch_size`: `rows_at_a_time` if not given. Padding rows of the last batch are cut off. Raises
     `NumericalError` for a loss, and so for logits, that are not finite.
     """
-    count, shape = len(split.labels), split.images.shape[1:]
-    rows = min(batch_size, count) if batch_size else rows_at_a_time(count, shape)
-    order = file_order(count=count, batch_size=rows)
+    order = file_order(count=len(split.labels), batch_size=_rows(split, batch_size))
     late = None
     with closing(batches_from(split)(order)) as batches:
         for batch in batches:
@@ -161,8 +160,7 @@ def evaluate(
     """
     score = partial(scored, eval_step, params, model_state)
     split = as_split(split)
-    usual = rows_at_a_time(len(split.labels), split.images.shape[1:])
-    checked = usual if batch_size is None else batch_size
+    checked = _rows(split, batch_size)  # as many as are computed: traced once for both
     total, rows = Metrics.zero(), []
     with jax.transfer_guard("allow"):  # what is moved here is moved on purpose
         check_split(split, "split", score=score, batch_size=checked)

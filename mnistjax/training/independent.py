@@ -28,7 +28,7 @@ def check_independent(forward: Callable[[Params, Array], Any], params: Params, i
     """  # noqa: E501
     many = jax.ShapeDtypeStruct((EXAMPLES, *images.shape[1:]), images.dtype)
     shapes = jax.eval_shape(lambda tree: tree, params)
-    with as_lax():  # the same sums in fewer operations: a third of a step's tracing, else
+    with as_lax():  # the same sums in fewer operations: a step is traced 8 to 25 % faster
         program = jax.make_jaxpr(forward)(shapes, many)
     for equation in _equations(program.jaxpr):
         if any(size and size % EXAMPLES == 0 for size in _reduced(equation)):
